@@ -1,0 +1,38 @@
+"""What the loop needs of data: a batch is a pure function of (seed, step)."""
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ganjax.gan import Batch, Context
+
+
+class Source(Protocol):
+    """Where a stage's batches come from. Nothing is remembered between batches.
+
+    `indices` runs on the host with numpy, so that every platform sees the same batches. A source that
+    joins several data sets (labelled and unlabelled, two domains) answers with trees of the same form.
+    """
+
+    def indices(self, seed: int, step: int, batch_size: int) -> Any:
+        """Which examples make up the batch of this step: int64 [batch_size], or a tree of them."""
+        ...
+
+    def read(self, indices: Any) -> dict[str, np.ndarray]:
+        """The raw examples at `indices`, uint8 images, on the host."""
+        ...
+
+    def resident(self) -> dict[str, np.ndarray] | None:
+        """The whole raw set, to be kept on an accelerator and gathered from; None if it is too large."""
+        ...
+
+    def transform(self, batch: Batch, context: Context) -> Batch:
+        """Raw examples to what the losses see; pure, traced into the compiled step."""
+        ...
+
+
+def to_float(images: jax.Array) -> jax.Array:
+    """uint8 [0, 255] to float32 [-1, 1]."""
+    return images.astype(jnp.float32) / 127.5 - 1.0

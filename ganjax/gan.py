@@ -1,0 +1,185 @@
+"""The vocabulary: what a GAN is, what changes while it trains, what an experiment is.
+
+A GAN is a tuple of pure functions (`Gan`). All that changes while it trains is one pytree (`GanState`).
+`ganjax.step` and `ganjax.loop` train any `Gan`; what differs between families is in the functions.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from ganjax import random
+
+Array = jax.Array
+Tree = Any  # a pytree of arrays
+Batch = Any  # a pytree whose leaves have the batch as their first axis
+
+
+@flax.struct.dataclass
+class GanState:
+    """All that changes while a GAN trains.
+
+    Attributes:
+      step: int32 [], batches seen in this stage.
+      params: player -> trainable tree.
+      stats: player -> the other linen collections ({} where there are none).
+      opt_state: player -> optax state.
+      ema: player -> averaged params, for the players named in `Gan.ema`.
+      carry: what the family remembers from step to step besides: a replay pool, ADA's p.
+    """
+
+    step: Array
+    params: dict[str, Tree]
+    stats: dict[str, Tree]
+    opt_state: dict[str, Tree]
+    ema: dict[str, Tree]
+    carry: Tree
+
+
+class Context(NamedTuple):
+    """What a loss knows of where and when it runs.
+
+    Attributes:
+      key: PRNG key of this step and this phase's stream.
+      index: int32 [n], the places of the local examples in the global batch.
+      axis_name: the mapped axis under `pmap`; None where the batch is whole.
+    """
+
+    key: Array
+    index: Array
+    axis_name: str | None = None
+
+    def stream(self, name: str) -> Array:
+        """A PRNG key for what is drawn once for the whole batch."""
+        return random.stream(self.key, name)
+
+    def example_keys(self, name: str) -> Array:
+        """PRNG keys [n], one an example, the same however the batch is split over devices."""
+        return random.per_example(random.stream(self.key, name), self.index)
+
+    def mean(self, tree: Tree) -> Tree:
+        """The mean over devices of every leaf (of leaves that are themselves local means)."""
+        return tree if self.axis_name is None else jax.lax.pmean(tree, self.axis_name)
+
+    def gather(self, x: Array) -> Array:
+        """The global batch [N, ...] from the local one [n, ...], on every device."""
+        if self.axis_name is None:
+            return x
+        return jax.lax.all_gather(x, self.axis_name, tiled=True)
+
+
+class Effects(NamedTuple):
+    """What a loss leaves behind besides its value.
+
+    Attributes:
+      stats: player -> collections after the forward passes. Only the moving player's are kept.
+      carry: the family's memory afterwards; None leaves it as it was.
+      metrics: name -> scalar, averaged over devices by the step.
+    `stats` and `carry` must leave a loss equal on every device: use `Context.mean` and `gather`.
+    """
+
+    stats: Mapping[str, Tree] = {}
+    carry: Tree = None
+    metrics: Mapping[str, Array] = {}
+
+
+LossFn = Callable[[Tree, GanState, Batch, Context], tuple[Array, Effects]]
+
+
+def always(step: int) -> bool:
+    """Due at every step."""
+    del step
+    return True
+
+
+def every(k: int) -> Callable[[int], bool]:
+    """Due at the last of every `k` steps: k-1, 2k-1, ..."""
+    if k < 1:
+        raise ValueError(f"every({k}): the interval must be at least 1")
+    return lambda step: step % k == k - 1
+
+
+class Phase(NamedTuple):
+    """On the steps that are due, `player` descends `loss`.
+
+    Attributes:
+      player: whose parameters move.
+      loss: (the player's params, state, batch, context) -> (scalar, Effects).
+      due: a host function of the step in the stage.
+      stream: phases of one stream draw the same random numbers in a step; default: the player's own.
+      accumulate: micro-batches to one update.
+    """
+
+    player: str
+    loss: LossFn
+    due: Callable[[int], bool] = always
+    stream: str = ""
+    accumulate: int = 1
+
+
+class Gan(NamedTuple):
+    """A GAN: pure functions, and nothing that changes.
+
+    Attributes:
+      init: (key, batch) -> (params, stats, carry), each of the first two by player. Of the batch only
+        shapes and types may be used.
+      phases: run in this order within a step, each seeing what those before it did.
+      optimizers: player -> optax transformation. `update` is also given `step`, the state's step.
+      sample: (state, keys [n], conditions or None, **options) -> images [n, H, W, C] in [-1, 1], or
+        whatever the family generates. Uses the averaged parameters where there are any.
+      ema: player -> decay in [0, 1] as a function of the step.
+      constrain: player -> projection of its params, applied after init and after every update.
+    """
+
+    init: Callable[[Array, Batch], tuple[dict, dict, Tree]]
+    phases: tuple[Phase, ...]
+    optimizers: Mapping[str, optax.GradientTransformation]
+    sample: Callable[..., Array]
+    ema: Mapping[str, Callable[[Array], Array]] = {}
+    constrain: Mapping[str, Callable[[Tree], Tree]] = {}
+
+
+class Stage(NamedTuple):
+    """A stretch of training with one `Gan` and one batch size.
+
+    Attributes:
+      gan: what is trained.
+      data: where its batches come from, a `ganjax.data.Source`.
+      steps: how many batches.
+      batch_size: examples to a global batch.
+      inherit: (new state, old state) -> state, at the stage's start; None starts afresh.
+    """
+
+    gan: Gan
+    data: Any
+    steps: int
+    batch_size: int
+    inherit: Callable[[GanState, GanState], GanState] | None = None
+
+
+class Experiment(NamedTuple):
+    """What an experiment file builds: stages, trained one after another, and modes of its own.
+
+    Attributes:
+      stages: at least one.
+      num_classes: how many classes a sample can be asked for by label; 0: it takes no labels.
+      modes: name -> function, what the family adds to the command line.
+    """
+
+    stages: tuple[Stage, ...]
+    num_classes: int = 0
+    modes: Mapping[str, Callable] = {}
+
+
+def due_phases(gan: Gan, step: int) -> tuple[int, ...]:
+    """The indices of the phases that are due at `step` of the stage: `train_step`'s static `due`."""
+    return tuple(i for i, phase in enumerate(gan.phases) if phase.due(step))
+
+
+def scalar_step(step: int | Array) -> Array:
+    """`step` as the state holds it, int32 []."""
+    return jnp.asarray(step, jnp.int32)

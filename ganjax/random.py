@@ -1,0 +1,48 @@
+"""Randomness by name: every draw comes from a key, a named stream and an example's place in the batch.
+
+A stream is a name, folded into a key; an example's key is its stream's key with the example's index in
+the *global* batch folded in. So a draw depends neither on what else was drawn, nor on the order, nor on
+how many devices share the batch.
+"""
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+
+
+def stream(key: jax.Array, name: str) -> jax.Array:
+    """The key of the stream `name` under `key`."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def per_example(key: jax.Array, index: jax.Array) -> jax.Array:
+    """One key for each place in the batch.
+
+    Args:
+      key: a scalar PRNG key.
+      index: int32 [n], places in the global batch.
+    Returns:
+      PRNG keys [n].
+    """
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+
+
+def from_seeds(seeds: jax.Array) -> jax.Array:
+    """PRNG keys [n] from integer seeds [n]: one seed is one draw, whatever its place in the batch."""
+    return jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+
+
+def normal(keys: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    """Standard normal [n, *shape]: an independent draw of `shape` from each of the `keys` [n]."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
+
+
+def uniform(keys: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    """Uniform in [0, 1), [n, *shape]: an independent draw of `shape` from each of the `keys` [n]."""
+    return jax.vmap(lambda key: jax.random.uniform(key, shape, dtype))(keys)
+
+
+def randint(keys: jax.Array, minimum: int, maximum: int) -> jax.Array:
+    """Integers int32 [n] in [minimum, maximum): one from each of the `keys` [n]."""
+    return jax.vmap(lambda key: jax.random.randint(key, (), minimum, maximum))(keys)
