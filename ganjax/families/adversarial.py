@@ -1,0 +1,127 @@
+"""The adversarial family: one generator against one discriminator (Goodfellow et al. 2014), conditional
+on labels (Mirza & Osindero 2014) where the data have them.
+
+Networks are linen modules, called as
+
+    generator(latents [n, Z], labels [n] or None, train=bool)  -> images [n, H, W, C] in [-1, 1]
+    discriminator(images, labels or None, train=bool)          -> logits, [n] or one for each patch
+"""
+
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from ganjax import losses, random
+from ganjax.gan import Array, Batch, Context, Effects, Gan, GanState, Phase, Tree
+
+GENERATOR, DISCRIMINATOR = "generator", "discriminator"
+
+
+def adversarial(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    *,
+    latent_size: int,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    loss: losses.AdversarialLoss = losses.NON_SATURATING,
+    num_classes: int = 0,
+    ema_decay: Callable[[Array], Array] | None = None,
+    share_latents: bool = True,
+) -> Gan:
+    """A `Gan` of two players.
+
+    Args:
+      generator: see the module's docstring.
+      discriminator: likewise.
+      latent_size: Z; latents are standard normal.
+      optimizers: for "generator" and "discriminator".
+      loss: what the two minimise.
+      num_classes: labels run from 0 to num_classes - 1; 0 for an unconditional GAN. Generated images carry
+        labels of their own, drawn uniformly.
+      ema_decay: the decay of the averaged generator by step; None keeps no average.
+      share_latents: both phases see the same generated images in a step, so that XLA runs one generator
+        pass for the two; else each draws its own.
+    Batches are {"image": [n, H, W, C] in [-1, 1]} and, if conditional, {"label": int [n]}.
+    """
+    stream = "latents" if share_latents else ""
+
+    def fakes(context: Context) -> tuple[Array, Array | None]:
+        latents = random.normal(context.example_keys("z"), (latent_size,))
+        labels = random.randint(context.example_keys("label"), 0, num_classes) if num_classes else None
+        return latents, labels
+
+    def init(key: Array, batch: Batch) -> tuple[dict, dict, Tree]:
+        images, labels = batch["image"][:1], batch["label"][:1] if num_classes else None
+        latents = jnp.zeros((1, latent_size))
+        players = {
+            GENERATOR: generator.init(random.stream(key, GENERATOR), latents, labels, train=True),
+            DISCRIMINATOR: discriminator.init(random.stream(key, DISCRIMINATOR), images, labels, train=True),
+        }
+        params = {player: variables["params"] for player, variables in players.items()}
+        stats = {
+            player: {name: tree for name, tree in variables.items() if name != "params"}
+            for player, variables in players.items()
+        }
+        return params, stats, ()
+
+    def discriminator_loss(
+        params: Tree, state: GanState, batch: Batch, context: Context
+    ) -> tuple[Array, Effects]:
+        latents, fake_labels = fakes(context)
+        fake, _ = apply(generator, state.params[GENERATOR], state.stats[GENERATOR], latents, fake_labels)
+        labels = batch["label"] if num_classes else None
+        stats = state.stats[DISCRIMINATOR]
+        real_logits, stats = apply(discriminator, params, stats, batch["image"], labels)
+        fake_logits, stats = apply(discriminator, params, stats, fake, fake_labels)
+        value = jnp.mean(loss.discriminator(real_logits, fake_logits))
+        right = 0.5 * jnp.mean(real_logits > 0) + 0.5 * jnp.mean(fake_logits < 0)
+        metrics = {
+            "discriminator_loss": value,
+            "discriminator_accuracy": right,
+            "real_logits": jnp.mean(real_logits),
+            "fake_logits": jnp.mean(fake_logits),
+        }
+        return value, Effects(stats={DISCRIMINATOR: context.mean(stats)}, metrics=metrics)
+
+    def generator_loss(
+        params: Tree, state: GanState, batch: Batch, context: Context
+    ) -> tuple[Array, Effects]:
+        del batch
+        latents, labels = fakes(context)
+        fake, stats = apply(generator, params, state.stats[GENERATOR], latents, labels)
+        fake_logits, _ = apply(
+            discriminator, state.params[DISCRIMINATOR], state.stats[DISCRIMINATOR], fake, labels
+        )
+        value = jnp.mean(loss.generator(fake_logits))
+        return value, Effects(stats={GENERATOR: context.mean(stats)}, metrics={"generator_loss": value})
+
+    def sample(state: GanState, keys: Array, labels: Array | None = None) -> Array:
+        if bool(num_classes) != (labels is not None):
+            raise ValueError(f"a model of {num_classes} classes was given labels={labels}")
+        params = state.ema.get(GENERATOR, state.params[GENERATOR])
+        return generate(params, state.stats[GENERATOR], random.normal(keys, (latent_size,)), labels)
+
+    def generate(params: Tree, stats: Tree, latents: Array, labels: Array | None) -> Array:
+        images = generator.apply({"params": params, **stats}, latents, labels, train=False)
+        assert isinstance(images, jax.Array)
+        return images
+
+    return Gan(
+        init=init,
+        phases=(
+            Phase(DISCRIMINATOR, discriminator_loss, stream=stream),
+            Phase(GENERATOR, generator_loss, stream=stream),
+        ),
+        optimizers=optimizers,
+        sample=sample,
+        ema={GENERATOR: ema_decay} if ema_decay is not None else {},
+    )
+
+
+def apply(module: nn.Module, params: Tree, stats: Tree, *args) -> tuple[Array, Tree]:
+    """A forward pass in training: the output, and the module's other collections afterwards."""
+    output, stats = module.apply({"params": params, **stats}, *args, train=True, mutable=list(stats))
+    return output, dict(stats)

@@ -1,0 +1,57 @@
+"""Normalisation in plain mean, variance and rsqrt.
+
+Flax's own layers compute alike, but XLA then no longer sees that the discriminator's and the generator's
+phase run one and the same generator pass, and runs it twice (tests count the convolutions).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015).
+
+    With `train`, normalises by the batch's statistics and moves the running ones, in the collection
+    `batch_stats`; without, normalises by the running ones. Statistics are float32 in any `dtype`.
+
+    Attributes:
+      momentum: share of the running statistics that is kept; 0.9 is PyTorch's 0.1.
+      epsilon: added to the variance.
+      dtype: of the result; default: the input's.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
+    dtype: jnp.dtype | None = None
+    scale_init: nn.initializers.Initializer = nn.initializers.ones_init()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[..., C] -> [..., C]."""
+        features = (x.shape[-1],)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, features, jnp.float32)
+        wide = (1,) * (x.ndim - 1) + features
+        y = x.astype(jnp.float32)
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            mean = jnp.mean(y, axes)
+            var = jnp.mean(jnp.square(y - mean.reshape(wide)), axes)
+            if not self.is_initializing():
+                count = y.size // y.shape[-1]
+                unbiased = var * (count / max(count - 1, 1))
+                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
+        else:
+            mean, var = running_mean.value, running_var.value
+        scale = lax.rsqrt(var + self.epsilon)
+        if self.use_scale:
+            scale = scale * self.param("scale", self.scale_init, features)
+        shift = -mean * scale
+        if self.use_bias:
+            shift = shift + self.param("bias", nn.initializers.zeros_init(), features)
+        return (y * scale.reshape(wide) + shift.reshape(wide)).astype(self.dtype or x.dtype)

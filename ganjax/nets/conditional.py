@@ -1,0 +1,91 @@
+"""Compact conditional networks for small images, after Mirza & Osindero 2014 in the convolutional form of
+Radford et al. 2016: the label, embedded, is joined to the latents in the generator and to the image in the
+discriminator.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ganjax.layers import BatchNorm, Conv, ConvTranspose
+
+_normal = nn.initializers.normal(0.02)
+
+
+def check_image_shape(shape: tuple[int, int, int], factor: int) -> None:
+    """Raises ValueError unless height and width are multiples of `factor`."""
+    height, width, _ = shape
+    if height % factor or width % factor or min(height, width) < factor:
+        raise ValueError(
+            f"image_size {height}x{width}: this network halves images, and needs sides that are "
+            f"multiples of {factor}"
+        )
+
+
+class ConditionalGenerator(nn.Module):
+    """Latents and label -> dense -> two 4x4 transposed convolutions of stride 2 -> tanh.
+
+    Attributes:
+      image_shape: (H, W, C), H and W multiples of 4.
+      num_classes: 0 leaves the label out.
+      width: channels at half the image's size; twice as many at a quarter.
+      embedding: size of the label's embedding.
+      dtype: for compute.
+    """
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    width: int = 64
+    embedding: int = 50
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, latents: jax.Array, labels: jax.Array | None, *, train: bool) -> jax.Array:
+        """[n, Z], int [n] or None -> [n, H, W, C] float32 in [-1, 1]."""
+        check_image_shape(self.image_shape, 4)
+        height, width, channels = self.image_shape
+        x = latents
+        if self.num_classes:
+            embed = nn.Embed(self.num_classes, self.embedding, dtype=self.dtype, name="label_embedding")
+            x = jnp.concatenate([x, embed(labels)], axis=-1)
+        x = nn.Dense(height // 4 * (width // 4) * 2 * self.width, use_bias=False, dtype=self.dtype)(x)
+        x = x.reshape(-1, height // 4, width // 4, 2 * self.width)
+        x = nn.relu(BatchNorm(dtype=self.dtype)(x, train=train))
+        x = ConvTranspose(self.width, (4, 4), (2, 2), use_bias=False, kernel_init=_normal, dtype=self.dtype)(x)
+        x = nn.relu(BatchNorm(dtype=self.dtype)(x, train=train))
+        x = ConvTranspose(channels, (4, 4), (2, 2), kernel_init=_normal, dtype=self.dtype)(x)
+        return jnp.tanh(x.astype(jnp.float32))
+
+
+class ConditionalDiscriminator(nn.Module):
+    """Image and label -> two 4x4 convolutions of stride 2, leaky ReLU 0.2 -> dense -> logit.
+
+    The label's embedding is joined to the image as one more channel.
+
+    Attributes:
+      num_classes: 0 leaves the label out.
+      width: channels at half the image's size; twice as many at a quarter.
+      embedding: size of the label's embedding, before it is mapped to the channel.
+      dtype: for compute.
+    """
+
+    num_classes: int
+    width: int = 64
+    embedding: int = 50
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, labels: jax.Array | None, *, train: bool) -> jax.Array:
+        """[n, H, W, C] in [-1, 1], int [n] or None -> logits [n], float32."""
+        del train
+        n, height, width, _ = images.shape
+        check_image_shape(images.shape[1:], 4)
+        x = images.astype(self.dtype or images.dtype)
+        if self.num_classes:
+            embed = nn.Embed(self.num_classes, self.embedding, dtype=self.dtype, name="label_embedding")
+            plane = nn.Dense(height * width, dtype=self.dtype, name="label_plane")(embed(labels))
+            x = jnp.concatenate([x, plane.reshape(n, height, width, 1)], axis=-1)
+        for features in (self.width, 2 * self.width):
+            x = Conv(features, (4, 4), (2, 2), kernel_init=_normal, dtype=self.dtype)(x)
+            x = nn.leaky_relu(x, 0.2)
+        return nn.Dense(1, dtype=self.dtype)(x.reshape(n, -1)).reshape(n).astype(jnp.float32)

@@ -1,0 +1,141 @@
+"""The one training step: pure, undecorated, for every family.
+
+    state = create_state(gan, key, batch)
+    state, metrics = train_step(gan, state, batch, key)
+
+The same `key` serves every step: the state's step number is folded in. Put the transform outside:
+`jax.jit(functools.partial(train_step, gan))`, or `pmap` with `axis_name`; `ganjax.parallel` does so.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ganjax import random
+from ganjax.gan import Array, Batch, Context, Effects, Gan, GanState, Phase, Tree
+
+
+def create_state(gan: Gan, key: Array, batch: Batch) -> GanState:
+    """The state at step 0.
+
+    Args:
+      gan: what will be trained.
+      key: PRNG key.
+      batch: an example batch; only its shapes and types matter.
+    """
+    params, stats, carry = gan.init(random.stream(key, "init"), batch)
+    for player, project in gan.constrain.items():
+        params = {**params, player: project(params[player])}
+    missing = set(gan.optimizers) - set(params)
+    if missing:
+        raise ValueError(f"optimizers name {sorted(missing)}, but the players are {sorted(params)}")
+    return GanState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        stats={player: stats.get(player, {}) for player in params},
+        opt_state={player: opt.init(params[player]) for player, opt in gan.optimizers.items()},
+        # A copy: the averaged parameters must not share a buffer with those that are donated.
+        ema={player: jax.tree.map(jnp.copy, params[player]) for player in gan.ema},
+        carry=carry,
+    )
+
+
+def train_step(
+    gan: Gan,
+    state: GanState,
+    batch: Batch,
+    key: Array,
+    *,
+    due: tuple[int, ...] | None = None,
+    axis_name: str | None = None,
+) -> tuple[GanState, dict[str, Array]]:
+    """One batch: every phase that is due, in order, then the moving averages.
+
+    Args:
+      gan: what is trained.
+      state: before the step.
+      batch: a tree whose leaves have the (local) batch first.
+      key: PRNG key, the same at every step of a stage.
+      due: static; the indices in `gan.phases` of those that run now (`ganjax.gan.due_phases`), default all.
+      axis_name: the axis of an enclosing `pmap`, over which gradients and metrics are averaged.
+    Returns:
+      the state after the step, and metrics by name, float32 scalars.
+    """
+    context = step_context(state, batch, key, axis_name)
+    due = tuple(range(len(gan.phases))) if due is None else due
+    metrics: dict[str, Array] = {}
+    moved: set[str] = set()
+    for i in due:
+        phase = gan.phases[i]
+        state, values = _descend(gan, phase, state, batch, context)
+        metrics.update(values)
+        moved.add(phase.player)
+    ema = dict(state.ema)
+    for player in sorted(moved & set(ema)):
+        decay = gan.ema[player](state.step)
+        ema[player] = optax.incremental_update(state.params[player], ema[player], 1.0 - decay)
+    return state.replace(step=state.step + 1, ema=ema), metrics
+
+
+def step_context(state: GanState, batch: Batch, key: Array, axis_name: str | None = None) -> Context:
+    """The context of this state's step: its key, and which examples of the global batch are here."""
+    size = jax.tree.leaves(batch)[0].shape[0]
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * size
+    return Context(
+        key=jax.random.fold_in(key, state.step),
+        index=first + jnp.arange(size, dtype=jnp.int32),
+        axis_name=axis_name,
+    )
+
+
+def _descend(
+    gan: Gan, phase: Phase, state: GanState, batch: Batch, context: Context
+) -> tuple[GanState, Mapping[str, Array]]:
+    player = phase.player
+    context = context._replace(key=random.stream(context.key, phase.stream or player))
+    gradient = jax.value_and_grad(phase.loss, has_aux=True)
+    parts = _split(batch, context.index, phase.accumulate)
+    gradients: list[Tree] = []
+    metrics: list[Mapping[str, Array]] = []
+    for part, index in parts:
+        (_, effects), grads = gradient(state.params[player], state, part, context._replace(index=index))
+        state = _keep(state, player, effects)
+        gradients.append(grads)
+        metrics.append(effects.metrics)
+    grads, values = context.mean((_average(gradients), _average(metrics)))
+    optimizer = optax.with_extra_args_support(gan.optimizers[player])
+    updates, opt_state = optimizer.update(
+        grads, state.opt_state[player], state.params[player], step=state.step
+    )
+    params = optax.apply_updates(state.params[player], updates)
+    if player in gan.constrain:
+        params = gan.constrain[player](params)
+    state = state.replace(
+        params={**state.params, player: params}, opt_state={**state.opt_state, player: opt_state}
+    )
+    return state, {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
+
+
+def _keep(state: GanState, player: str, effects: Effects) -> GanState:
+    """Of a loss's effects, what outlives it: the moving player's statistics and the carry."""
+    stats = {**state.stats, player: effects.stats.get(player, state.stats[player])}
+    return state.replace(stats=stats, carry=state.carry if effects.carry is None else effects.carry)
+
+
+def _split(batch: Batch, index: Array, parts: int) -> list[tuple[Batch, Array]]:
+    size = index.shape[0]
+    if parts < 1 or size % parts:
+        raise ValueError(f"accumulate={parts} micro-batches do not divide the (local) batch of {size}")
+    n = size // parts
+    return [
+        (jax.tree.map(lambda x: x[i * n : (i + 1) * n], batch), index[i * n : (i + 1) * n])
+        for i in range(parts)
+    ]
+
+
+def _average(trees: list) -> Tree:
+    if len(trees) == 1:
+        return trees[0]
+    return jax.tree.map(lambda *xs: sum(xs[1:], xs[0]) / len(xs), *trees)
