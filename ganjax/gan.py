@@ -131,6 +131,8 @@ class Gan(NamedTuple):
       optimizers: player -> optax transformation. `update` is also given `step`, the state's step.
       sample: (state, keys [n], conditions or None, **options) -> images [n, H, W, C] in [-1, 1], or
         whatever the family generates. Uses the averaged parameters where there are any.
+      latents: keys [n] -> the latents [n, Z] that `sample` draws from these keys, and takes instead of
+        them as `latents=`; None for a family without.
       ema: player -> decay in [0, 1] as a function of the step.
       constrain: player -> projection of its params, applied after init and after every update.
     """
@@ -139,6 +141,7 @@ class Gan(NamedTuple):
     phases: tuple[Phase, ...]
     optimizers: Mapping[str, optax.GradientTransformation]
     sample: Callable[..., Array]
+    latents: Callable[[Array], Array] | None = None
     ema: Mapping[str, Callable[[Array], Array]] = {}
     constrain: Mapping[str, Callable[[Tree], Tree]] = {}
 

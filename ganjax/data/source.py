@@ -1,4 +1,4 @@
-"""What the loop needs of data: a batch is a pure function of (seed, step)."""
+"""What the loop needs of data: a batch is a pure function of the seed and of how many came before."""
 
 from typing import Any, Protocol
 
@@ -16,8 +16,15 @@ class Source(Protocol):
     joins several data sets (labelled and unlabelled, two domains) answers with trees of the same form.
     """
 
-    def indices(self, seed: int, step: int, batch_size: int) -> Any:
-        """Which examples make up the batch of this step: int64 [batch_size], or a tree of them."""
+    def indices(self, seed: int, start: int, count: int) -> Any:
+        """Which examples come after the first `start`: int64 [count], or a tree of them.
+
+        `start` counts over the whole run, also where stages have other batch sizes.
+        """
+        ...
+
+    def example(self, count: int) -> Any:
+        """Raw examples of the right form, without reading any."""
         ...
 
     def read(self, indices: Any) -> dict[str, np.ndarray]:

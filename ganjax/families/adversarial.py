@@ -48,10 +48,12 @@ def adversarial(
     """
     stream = "latents" if share_latents else ""
 
+    def draw(keys: Array) -> Array:
+        return random.normal(keys, (latent_size,))
+
     def fakes(context: Context) -> tuple[Array, Array | None]:
-        latents = random.normal(context.example_keys("z"), (latent_size,))
         labels = random.randint(context.example_keys("label"), 0, num_classes) if num_classes else None
-        return latents, labels
+        return draw(context.example_keys("z")), labels
 
     def init(key: Array, batch: Batch) -> tuple[dict, dict, Tree]:
         images, labels = batch["image"][:1], batch["label"][:1] if num_classes else None
@@ -98,14 +100,14 @@ def adversarial(
         value = jnp.mean(loss.generator(fake_logits))
         return value, Effects(stats={GENERATOR: context.mean(stats)}, metrics={"generator_loss": value})
 
-    def sample(state: GanState, keys: Array, labels: Array | None = None) -> Array:
+    def sample(
+        state: GanState, keys: Array, labels: Array | None = None, *, latents: Array | None = None
+    ) -> Array:
         if bool(num_classes) != (labels is not None):
             raise ValueError(f"a model of {num_classes} classes was given labels={labels}")
         params = state.ema.get(GENERATOR, state.params[GENERATOR])
-        return generate(params, state.stats[GENERATOR], random.normal(keys, (latent_size,)), labels)
-
-    def generate(params: Tree, stats: Tree, latents: Array, labels: Array | None) -> Array:
-        images = generator.apply({"params": params, **stats}, latents, labels, train=False)
+        variables = {"params": params, **state.stats[GENERATOR]}
+        images = generator.apply(variables, draw(keys) if latents is None else latents, labels, train=False)
         assert isinstance(images, jax.Array)
         return images
 
@@ -117,6 +119,7 @@ def adversarial(
         ),
         optimizers=optimizers,
         sample=sample,
+        latents=draw,
         ema={GENERATOR: ema_decay} if ema_decay is not None else {},
     )
 

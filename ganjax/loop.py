@@ -1,0 +1,362 @@
+"""The only loop: stages in turn, batches by step, checkpoints, and somebody who watches.
+
+What goes to files and terminals is an `Observer`'s business; what a model is, a `Gan`'s. Everything that
+the run needs to go on is in the state and the step number, so a resumed run has the bits of one that was
+never interrupted.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from ganjax.checkpoint import Checkpoints, fingerprint, flatten
+from ganjax.errors import RunError
+from ganjax.gan import Array, Experiment, GanState, due_phases
+from ganjax.parallel import Runner
+from ganjax.sampling import Sampler
+
+
+class Observer(Protocol):
+    """Watches a run. Steps are global: batches seen over all stages."""
+
+    def begin(self, step: int, total: int) -> None:
+        """Training starts at `step` (0, or where a checkpoint was)."""
+
+    def progress(self, step: int, batch_size: int, metrics: Mapping[str, float]) -> None:
+        """Steps were done. `metrics` are the latest values."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """A line for the logs."""
+
+    def preview(self, step: int, images: np.ndarray, columns: int) -> None:
+        """Images [n, H, W, C] in [-1, 1] of the fixed latents, to be laid out in `columns`."""
+
+    def message(self, text: str) -> None:
+        """Something that the user should read."""
+
+
+class Schedule(NamedTuple):
+    """When the loop does something besides stepping. None of it changes a run's result.
+
+    Attributes:
+      stop: the global step to stop at; None: the end of the last stage.
+      log_steps: a log line every so many steps.
+      preview_steps: fixed samples every so many steps, at the start and at the end; 0: only at the end.
+      save_steps: a checkpoint every so many steps; 0: only by time and at the end.
+      save_minutes: a checkpoint every so many minutes; 0: only by steps and at the end.
+    """
+
+    stop: int | None = None
+    log_steps: int = 50
+    preview_steps: int = 500
+    save_steps: int = 0
+    save_minutes: float = 1.0
+
+
+class Result(NamedTuple):
+    """How a run, or the part of it up to now, ended.
+
+    Attributes:
+      step: global.
+      images_seen: over all resumes.
+      wall_seconds: from the start to the last step, summed over resumes.
+      first_step_seconds: from the start of this process to the end of its first step.
+      images_per_second: in the steady state of this process, compile time apart.
+      compile_seconds: of this process.
+      resumed_from: the steps at which the run was taken up again.
+      fingerprint: of the state.
+      metrics: the last value of each.
+      interrupted: the run was asked to stop before its end.
+    """
+
+    step: int
+    images_seen: int
+    wall_seconds: float
+    first_step_seconds: float | None
+    images_per_second: float | None
+    compile_seconds: float
+    resumed_from: list[int]
+    fingerprint: str
+    metrics: dict[str, float]
+    interrupted: bool
+
+
+def stage_key(seed: int, stage: int) -> Array:
+    """The PRNG key of a stage of the run with this seed."""
+    return jax.random.fold_in(jax.random.key(seed), stage)
+
+
+def abstract_state(experiment: Experiment, stage: int) -> GanState:
+    """Shapes and types of a stage's state; reads no data."""
+    gan, data, steps, batch_size, _ = experiment.stages[stage]
+    runner = Runner("none", gan, data.transform, batch_size, steps)
+    return runner.abstract(jax.random.key(0), data.example(batch_size))
+
+
+def preview_inputs(num_classes: int) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """Seeds, labels and columns of the fixed samples: a row a class, or 8 x 8."""
+    if not num_classes:
+        return np.arange(64), None, 8
+    rows = min(num_classes, 10)
+    seeds = np.tile(np.arange(10), rows)
+    return seeds, np.repeat(np.arange(rows), 10), 10
+
+
+def train(
+    experiment: Experiment,
+    *,
+    seed: int,
+    observer: Observer,
+    checkpoints: Checkpoints | None = None,
+    schedule: Schedule = Schedule(),  # noqa: B008 - an immutable tuple
+    parallel: str = "auto",
+    window: int | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+    started: float | None = None,
+) -> Result:
+    """Trains an experiment from its last checkpoint, or from the start.
+
+    Args:
+      experiment: what to train.
+      seed: of everything random.
+      observer: is told what happens.
+      checkpoints: where the run is kept; None keeps it nowhere.
+      schedule: when to log, preview, save and stop.
+      parallel: one of `ganjax.parallel.KINDS`.
+      window: steps to one dispatch, at most; None: one on a CPU, where XLA runs convolutions inside a
+        loop on one thread, and up to 100 elsewhere.
+      interrupted: is asked after every dispatch; true saves and ends the run.
+      started: `time.time()` at which the process started, for `wall_seconds`.
+    Raises:
+      RunError: a loss is not finite, or a checkpoint can't be written or read.
+    """
+    training = _Training(
+        experiment=experiment,
+        seed=seed,
+        observer=observer,
+        checkpoints=checkpoints,
+        schedule=schedule,
+        parallel=parallel,
+        window=window or (1 if jax.default_backend() == "cpu" else 100),
+        interrupted=interrupted,
+        started=time.time() if started is None else started,
+    )
+    return training.run()
+
+
+class _Dispatched(NamedTuple):
+    """Steps whose metrics are still on their way from the device."""
+
+    first: int  # global, of the first step: the number of steps before it
+    dues: list[tuple[int, ...]]
+    metrics: Mapping[str, Array]  # of shape [], or [window] where several steps were dispatched
+
+
+@dataclasses.dataclass
+class _Training:
+    """One process's part of a run: where it stands, and what it has used."""
+
+    experiment: Experiment
+    seed: int
+    observer: Observer
+    checkpoints: Checkpoints | None
+    schedule: Schedule
+    parallel: str
+    window: int
+    interrupted: Callable[[], bool]
+    started: float
+
+    step: int = 0  # global
+    images: int = 0
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    resumed_from: list[int] = dataclasses.field(default_factory=list)
+    earlier_seconds: float = 0.0  # of the processes before this one
+    wall_seconds: float = 0.0
+    first_step_seconds: float | None = None
+    compile_seconds: float = 0.0
+    steady_images: int = 0
+    steady_seconds: float = 0.0
+    stopping: bool = False  # asked to stop before the end
+    saved_step: int = -1
+    saved_time: float = dataclasses.field(default_factory=time.monotonic)
+    previewed_step: int = -1
+
+    def run(self) -> Result:
+        stages = self.experiment.stages
+        total = sum(stage.steps for stage in stages)
+        self.stop = total if self.schedule.stop is None else min(self.schedule.stop, total)
+        index, state = self._restore()
+        self.observer.begin(self.step, total)
+        created = state is None
+        while True:
+            stage = stages[index]
+            runner = Runner(
+                self.parallel, stage.gan, stage.data.transform, stage.batch_size, stage.steps, self.window
+            )
+            if created:
+                old = state
+                state = runner.create(stage_key(self.seed, index), stage.data.example(stage.batch_size))
+                if old is not None and stage.inherit is not None:
+                    state = stage.inherit(state, old)
+            assert state is not None
+            self.sampler = Sampler(stage.gan)
+            state = self._train_stage(index, runner, state)
+            self.compile_seconds += runner.compile_seconds + self.sampler.compile_seconds
+            if self.stopping or self.step >= self.stop or index + 1 == len(stages):
+                break
+            index, created = index + 1, True
+        self._save(index, state)
+        if not self.stopping:
+            self._preview(state)
+        return Result(
+            step=self.step,
+            images_seen=self.images,
+            wall_seconds=self.wall_seconds,
+            first_step_seconds=self.first_step_seconds,
+            images_per_second=self.steady_images / self.steady_seconds if self.steady_images else None,
+            compile_seconds=self.compile_seconds,
+            resumed_from=self.resumed_from,
+            fingerprint=fingerprint(state),
+            metrics=self.metrics,
+            interrupted=self.stopping,
+        )
+
+    def _restore(self) -> tuple[int, GanState | None]:
+        """The stage and state of the last checkpoint; stage 0 and None at the start of a run."""
+        if self.checkpoints is None:
+            return 0, None
+        found = self.checkpoints.restore(
+            lambda meta: abstract_state(self.experiment, meta["stage"]), self.observer.message
+        )
+        if found is None:
+            return 0, None
+        state, meta = found
+        self.step = self.saved_step = meta["step"]
+        self.images, self.metrics = meta["images_seen"], meta["metrics"]
+        self.earlier_seconds = self.wall_seconds = meta["wall_seconds"]
+        self.resumed_from = [*meta["resumed_from"], self.step]
+        return meta["stage"], state
+
+    def _train_stage(self, index: int, runner: Runner, host: GanState) -> GanState:
+        """Steps until the stage or the run ends; takes and returns the state on the host."""
+        stage = self.experiment.stages[index]
+        local = int(host.step)
+        stop = min(self.stop, self.step - local + stage.steps)
+        if self.step >= stop:
+            return host
+        first_image = self.images - local * stage.batch_size
+        if self.step == 0 and self.schedule.preview_steps:
+            self._preview(host)
+        key = stage_key(self.seed, index)
+        resident = stage.data.resident() if self.window > 1 else None
+        arrays = None if resident is None else runner.put_resident(resident)
+        state = runner.put(host)
+        pending: _Dispatched | None = None
+        steady: tuple[float, float, int] | None = None
+        while self.step < stop and not self.stopping:
+            count = 1 if arrays is None else min(self.window, self._until_event(stop))
+            indices = [
+                stage.data.indices(self.seed, first_image + (local + i) * stage.batch_size, stage.batch_size)
+                for i in range(count)
+            ]
+            if arrays is None:
+                state, metrics = runner.step(state, stage.data.read(indices[0]), key, local)
+            else:
+                state, metrics = runner.steps(state, arrays, indices, key, local)
+            dues = [due_phases(stage.gan, local + i) for i in range(count)]
+            # Only now the metrics of the dispatch before: the device is at work on this one meanwhile.
+            self._receive(pending, runner, stage.batch_size)
+            pending = _Dispatched(self.step, dues, metrics)
+            local += count
+            self.step += count
+            self.images += count * stage.batch_size
+            self.stopping = self.interrupted() and self.step < self.stop
+            last = self.step >= stop or self.stopping
+            save, preview = self._save_is_due() and not last, self._is_due(self.schedule.preview_steps)
+            if save or preview or last or steady is None:
+                self._receive(pending, runner, stage.batch_size)
+                pending = None
+                self.wall_seconds = self.earlier_seconds + time.time() - self.started
+            if self.first_step_seconds is None:
+                self.first_step_seconds = time.time() - self.started
+            if steady is None:
+                steady = (time.monotonic(), runner.compile_seconds + self.sampler.compile_seconds, self.images)
+            if save or (preview and not last):
+                host = runner.get(state)
+                if preview:
+                    self._preview(host)
+                if save:
+                    self._save(index, host)
+        if steady is not None:
+            began, compiled, images = steady
+            compiled = runner.compile_seconds + self.sampler.compile_seconds - compiled
+            self.steady_seconds += time.monotonic() - began - compiled
+            self.steady_images += self.images - images
+        return runner.get(state)
+
+    def _receive(self, dispatched: _Dispatched | None, runner: Runner, batch_size: int) -> None:
+        """Reads the metrics of a dispatch, checks every one of them, and passes them on.
+
+        Raises:
+          RunError: one is not finite; names the step and the metric.
+        """
+        if dispatched is None:
+            return
+        columns = {name: np.atleast_1d(x) for name, x in jax.device_get(dispatched.metrics).items()}
+        for i, due in enumerate(dispatched.dues):
+            step = dispatched.first + i + 1
+            values = {name: float(columns[name][i]) for name in runner.metric_names[due]}
+            for name, value in values.items():
+                if not np.isfinite(value):
+                    raise RunError(f"step {step}: {name} is {value}. {self._last_good()}")
+            self.metrics.update(values)
+            if self.schedule.log_steps and step % self.schedule.log_steps == 0:
+                self.observer.log(step, self.metrics)
+        count = len(dispatched.dues)
+        self.observer.progress(dispatched.first + count, count * batch_size, self.metrics)
+
+    def _save(self, index: int, state: GanState) -> None:
+        """Writes a checkpoint of a state on the host, unless this step has one."""
+        if self.checkpoints is None or self.step == self.saved_step:
+            return
+        for name, leaf in flatten(state).items():
+            if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
+                raise RunError(f"step {self.step}: {name} is not finite. {self._last_good()}")
+        meta = {
+            "step": self.step,
+            "stage": index,
+            "images_seen": self.images,
+            "wall_seconds": self.wall_seconds,
+            "resumed_from": self.resumed_from,
+            "metrics": self.metrics,
+        }
+        self.checkpoints.save(self.step, state, meta)
+        self.saved_step, self.saved_time = self.step, time.monotonic()
+
+    def _preview(self, state: GanState) -> None:
+        """Draws the fixed samples from a state on the host, unless this step's were drawn."""
+        if self.step != self.previewed_step:
+            seeds, labels, columns = preview_inputs(self.experiment.num_classes)
+            self.observer.preview(self.step, self.sampler(state, seeds, labels), columns)
+            self.previewed_step = self.step
+
+    def _is_due(self, steps: int) -> bool:
+        return bool(steps) and self.step % steps == 0
+
+    def _save_is_due(self) -> bool:
+        minutes = self.schedule.save_minutes
+        by_time = bool(minutes) and time.monotonic() - self.saved_time >= 60 * minutes
+        return by_time or self._is_due(self.schedule.save_steps)
+
+    def _until_event(self, stop: int) -> int:
+        """Steps until the next one after which something must be done on the host."""
+        intervals = (self.schedule.log_steps, self.schedule.preview_steps, self.schedule.save_steps)
+        return min(stop - self.step, *(n - self.step % n for n in intervals if n), stop)
+
+    def _last_good(self) -> str:
+        steps = self.checkpoints.steps() if self.checkpoints is not None else []
+        return f"The last good checkpoint is of step {steps[-1]}." if steps else "There is no checkpoint yet."
