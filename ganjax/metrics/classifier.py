@@ -5,7 +5,6 @@ apart from it. MNIST takes about half a minute on two CPU cores.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -62,10 +61,12 @@ class Outputs(NamedTuple):
     logits: np.ndarray
 
 
-@functools.partial(jax.jit, static_argnames="network")
-def _forward(network: Network, params: Params, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    features, logits = network.apply({"params": params}, images)  # pyright: ignore[reportGeneralTypeIssues, reportAssignmentType]
-    return features, logits
+def _apply(network: Network, params: Params, images: Any) -> tuple[jax.Array, jax.Array]:
+    outputs: Any = network.apply({"params": params}, images)
+    return outputs
+
+
+_forward = jax.jit(_apply, static_argnames="network")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Classifier:
             # Padded: one shape is one compilation, and an image's result can't depend on its chunk's size.
             padded = np.zeros((chunk, *self.image_shape), np.uint8)
             padded[: len(part)] = part
-            part_features, part_logits = _forward(network, self.params, padded)  # pyright: ignore[reportArgumentType]
+            part_features, part_logits = _forward(network, self.params, padded)
             features.append(np.asarray(part_features)[: len(part)])
             logits.append(np.asarray(part_logits)[: len(part)])
         return Outputs(np.concatenate(features), np.concatenate(logits))
@@ -261,7 +262,7 @@ def train_classifier(
 
     def step(params: Params, opt_state: Any, images: jax.Array, labels: jax.Array):
         def loss(params: Params) -> jax.Array:
-            _, logits = network.apply({"params": params}, images)  # pyright: ignore[reportGeneralTypeIssues, reportAssignmentType]
+            _, logits = _apply(network, params, images)
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
         value, gradient = jax.value_and_grad(loss)(params)
