@@ -147,9 +147,9 @@ def test_what_post_init_refuses_is_a_usage_error():
             if self.n % 2:
                 raise ValueError(f"config.n={self.n}: expected an even number")
 
-    with pytest.raises(UsageError, match="config.n=3: expected an even number"):
+    with pytest.raises(UsageError, match=r"config\.n=3: expected an even number"):
         settings.override(Even(), {"n": "3"})
-    with pytest.raises(UsageError, match="config.n=3"):
+    with pytest.raises(UsageError, match=r"config\.n=3"):
         settings.from_json(Even, {"n": 3})
 
 
