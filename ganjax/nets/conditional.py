@@ -1,6 +1,7 @@
-"""Compact conditional networks for small images, after Mirza & Osindero 2014 in the convolutional form of
-Radford et al. 2016: the label, embedded, is joined to the latents in the generator and to the image in the
-discriminator.
+"""Compact conditional networks for small images: a conditional GAN (Mirza & Osindero 2014) in the
+convolutional form of Radford et al. 2016. In the generator the label's embedding is joined to the latents;
+the discriminator takes its inner product with the image's features (Miyato & Koyama 2018, "cGANs with
+projection discriminator").
 """
 
 import flax.linen as nn
@@ -58,34 +59,32 @@ class ConditionalGenerator(nn.Module):
 
 
 class ConditionalDiscriminator(nn.Module):
-    """Image and label -> two 4x4 convolutions of stride 2, leaky ReLU 0.2 -> dense -> logit.
+    """Image -> two 4x4 convolutions of stride 2, leaky ReLU 0.2 -> features; with the label -> logit.
 
-    The label's embedding is joined to the image as one more channel.
+    The logit is a linear function of the features, plus their inner product with the label's embedding.
 
     Attributes:
       num_classes: 0 leaves the label out.
       width: channels at half the image's size; twice as many at a quarter.
-      embedding: size of the label's embedding, before it is mapped to the channel.
       dtype: for compute.
     """
 
     num_classes: int
     width: int = 64
-    embedding: int = 50
     dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, labels: jax.Array | None, *, train: bool) -> jax.Array:
         """[n, H, W, C] in [-1, 1], int [n] or None -> logits [n], float32."""
         del train
-        n, height, width, _ = images.shape
         check_image_shape(images.shape[1:], 4)
         x = images.astype(self.dtype or images.dtype)
-        if self.num_classes:
-            embed = nn.Embed(self.num_classes, self.embedding, dtype=self.dtype, name="label_embedding")
-            plane = nn.Dense(height * width, dtype=self.dtype, name="label_plane")(embed(labels))
-            x = jnp.concatenate([x, plane.reshape(n, height, width, 1)], axis=-1)
         for features in (self.width, 2 * self.width):
             x = Conv(features, (4, 4), (2, 2), kernel_init=_normal, dtype=self.dtype)(x)
             x = nn.leaky_relu(x, 0.2)
-        return nn.Dense(1, dtype=self.dtype)(x.reshape(n, -1)).reshape(n).astype(jnp.float32)
+        x = x.reshape(x.shape[0], -1)
+        logits = nn.Dense(1, dtype=self.dtype)(x).squeeze(-1)
+        if self.num_classes:
+            embed = nn.Embed(self.num_classes, x.shape[-1], embedding_init=_normal, dtype=self.dtype)
+            logits = logits + jnp.sum(embed(labels) * x, axis=-1)
+        return logits.astype(jnp.float32)
