@@ -1,0 +1,206 @@
+"""From words to a mode: flags, the experiment, its settings."""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from ganjax import config as settings
+from ganjax.cli import Signals, experiments
+from ganjax.errors import UsageError, nearest
+
+USAGE = """\
+python run.py --experiment=NAME [--mode=train] [--config.KEY=VALUE ...] [flags]
+python run.py --mode=list
+"""
+
+
+class Command(NamedTuple):
+    """A command line, read.
+
+    Attributes:
+      name: of the experiment, as it was given.
+      module: of the experiment.
+      overrides: key -> text of the `--config.` settings.
+      flags: values by name.
+      package: where experiments are looked for by name.
+      signals: for the mode that wants to end in its own way.
+      started: `time.time()` at the start of the process.
+    """
+
+    name: str
+    module: ModuleType
+    overrides: dict[str, str]
+    flags: flags.FlagValues
+    package: str
+    signals: Signals
+    started: float
+
+
+def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) -> int:
+    """Runs a command line; see `ganjax.cli.main`."""
+    overrides, rest = settings.split_arguments(argv)
+    values = _define()
+    try:
+        left = values(["ganjax", *rest])[1:]
+    except flags.Error as error:
+        raise UsageError(" ".join(str(error).split())) from error
+    if left:
+        raise UsageError(f"{left[0]}: not a flag; flags are given as --NAME=VALUE")
+    if values.help:
+        print(_help(values, package))
+        return 0
+    mode = values.mode
+    if mode == "list":
+        _refuse_foreign_flags(values, mode)
+        return list_experiments(package)
+    name = values.experiment or _recorded_experiment(values)
+    if not name:
+        raise UsageError(f"--experiment=NAME is missing; {nearest('', experiments.names(package))}")
+    module = experiments.find(name, package)
+    command = Command(name, module, overrides, values, package, signals, started)
+    if mode in MODES:
+        _refuse_foreign_flags(values, mode)
+        return MODES[mode]()(command)
+    from ganjax.cli import workdir
+
+    own = workdir.open_run(command).experiment.modes if values.mode else {}
+    if mode in own:
+        return own[mode](command)
+    raise UsageError(f"--mode={mode}: there is no such mode; {nearest(mode, [*MODES, 'list', *own])}")
+
+
+def list_experiments(package: str) -> int:
+    """Prints every experiment with its summary."""
+    known = experiments.names(package)
+    width = max(map(len, known), default=0)
+    for name in known:
+        print(f"{name:{width}}  {experiments.summary(experiments.find(name, package))}")
+    return 0
+
+
+def _mode(name: str) -> Callable[[Command], int]:
+    import importlib
+
+    return importlib.import_module(f"ganjax.cli.{name}").run
+
+
+# A mode's module is imported when it is asked for: it imports jax.
+MODES = {name: functools.partial(_mode, name) for name in ("train", "sample", "interpolate", "evaluate")}
+
+_ANY = ("train", "sample", "interpolate", "evaluate")
+_BELONGS_TO = {
+    "workdir": _ANY,
+    "seed": _ANY,
+    "data_dir": _ANY,
+    "steps": ("train",),
+    "parallel": ("train",),
+    "save_steps": ("train",),
+    "save_minutes": ("train",),
+    "keep": ("train",),
+    "log_steps": ("train",),
+    "preview_steps": ("train",),
+    "seeds": ("sample", "interpolate"),
+    "labels": ("sample", "interpolate"),
+    "out": ("sample", "interpolate", "evaluate"),
+    "frames": ("interpolate",),
+    "fps": ("interpolate",),
+    "metrics": ("evaluate",),
+    "num_samples": ("evaluate",),
+}
+
+
+def _define() -> flags.FlagValues:
+    values = flags.FlagValues()
+
+    def text(name: str, default: str | None, help: str) -> None:
+        flags.DEFINE_string(name, default, help, flag_values=values)
+
+    def integer(name: str, default: int | None, help: str, minimum: int, maximum: int | None = None) -> None:
+        flags.DEFINE_integer(
+            name, default, help, lower_bound=minimum, upper_bound=maximum, flag_values=values
+        )
+
+    text("experiment", None, "A name that --mode=list shows, a dotted module, or a path to a .py file.")
+    text("mode", "train", "What to do: train, sample, interpolate, evaluate, list, or what the family adds.")
+    text("workdir", None, "The run's folder. Default: runs/EXPERIMENT-seedSEED.")
+    integer("seed", 0, "Of everything random in training.", 0, 2**32 - 1)
+    text("data_dir", None, "Where prepared TFDS datasets are. Default: $TFDS_DATA_DIR, ~/tensorflow_datasets.")
+    integer("steps", None, "train: stop after this many steps of the run. Default: its end.", 1)
+    flags.DEFINE_enum(
+        "parallel",
+        "auto",
+        ["auto", "none", "pmap", "sharded"],
+        "train: one device (none), one program a device (pmap), or one program over all (sharded); "
+        "auto: pmap on several devices, none on one.",
+        flag_values=values,
+    )
+    integer("save_steps", 0, "train: a checkpoint every so many steps; 0: by time only.", 0)
+    flags.DEFINE_float(
+        "save_minutes",
+        1.0,
+        "train: a checkpoint every so many minutes; 0: by steps only.",
+        lower_bound=0.0,
+        flag_values=values,
+    )
+    integer("keep", 3, "train: how many of the latest checkpoints are kept.", 1)
+    integer("log_steps", 50, "train: a line in the logs every so many steps; 0: none.", 0)
+    integer("preview_steps", 500, "train: fixed samples every so many steps; 0: only at the end.", 0)
+    text("seeds", None, "sample, interpolate: which latents, as in 0-63 or 1,5,9-12.")
+    text("labels", None, "sample, interpolate: which classes, as in 0-9; every seed is drawn for every label.")
+    text(
+        "out",
+        None,
+        "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif or a folder for both. "
+        "evaluate: a .json. Default: in the workdir.",
+    )
+    integer("frames", 8, "interpolate: frames from one seed to the next.", 1, 10_000)
+    integer("fps", 12, "interpolate: frames a second of the GIF.", 1, 50)
+    text("metrics", None, "evaluate: which metrics, comma separated. Default: all there are.")
+    integer("num_samples", 10_000, "evaluate: how many samples are drawn.", 1)
+    flags.DEFINE_bool("help", False, "Shows this.", short_name="h", flag_values=values)
+    return values
+
+
+def _refuse_foreign_flags(values: flags.FlagValues, mode: str) -> None:
+    for name, modes in _BELONGS_TO.items():
+        if values[name].present and mode not in modes:
+            raise UsageError(f"--{name} does nothing in --mode={mode}; it belongs to {', '.join(modes)}")
+
+
+def _recorded_experiment(values: flags.FlagValues) -> str:
+    """With `--workdir` alone, the experiment is the one that was trained there."""
+    if not values.workdir or values.mode == "train":
+        return ""
+    from ganjax.cli import workdir
+
+    return workdir.read_config(values.workdir)["experiment"]
+
+
+def _help(values: flags.FlagValues, package: str) -> str:
+    lines = [USAGE]
+    for name in [*_BELONGS_TO, "experiment", "mode"]:
+        flag = values[name]
+        default = "" if flag.default in (None, "") else f" Default: {flag.default_as_str.strip(chr(39))}."
+        lines.append(f"  --{name}: {flag.help}{default}")
+    if values.experiment:
+        module = experiments.find(values.experiment, package)
+        lines += ["", inspect.cleandoc(module.__doc__ or ""), "", "Settings, --config.KEY=VALUE:"]
+        lines.append(settings.describe(module.Config))
+    else:
+        lines += ["", "With --experiment=NAME --help, its settings too. The experiments:"]
+        lines += [f"  {name}" for name in experiments.names(package)]
+    return "\n".join(lines)
+
+
+def resolve(command: Command, recorded: dict[str, Any] | None = None) -> Any:
+    """The experiment's config: its defaults or the `recorded` ones, with the command's overrides."""
+    config = command.module.Config()
+    if recorded is not None:
+        config = settings.from_json(command.module.Config, recorded)
+    config = settings.override(config, command.overrides, experiment=command.name)
+    settings.validate(config)
+    return config

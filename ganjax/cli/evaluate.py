@@ -1,0 +1,76 @@
+"""--mode=evaluate: what a separately trained classifier and pixel distances say of a run's samples."""
+
+import json
+import sys
+import time
+
+import numpy as np
+from etils import epath
+
+from ganjax import data
+from ganjax.cli import workdir
+from ganjax.cli.command import Command
+from ganjax.errors import UsageError, nearest
+from ganjax.metrics.classifier import cached_classifier
+from ganjax.metrics.judge import judge
+from ganjax.report import images as pictures
+from ganjax.report.files import write_atomically
+from ganjax.sampling import Sampler
+
+
+def run(command: Command) -> int:
+    """Evaluates; prints one JSON object; returns the exit code."""
+    run = workdir.open_run(command)
+    out = epath.Path(command.flags.out or run.folder / "evaluation.json").expanduser()
+    if out.suffix != ".json":
+        raise UsageError(f"--out={out}: expected a .json")
+    state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr))
+    stage = run.experiment.stages[meta["stage"]]
+    num_classes, count = run.experiment.num_classes, command.flags.num_samples
+    if num_classes and count % num_classes:
+        raise UsageError(
+            f"--num_samples={count}: it does not divide evenly over the {num_classes} classes"
+        )
+    train, test = _real(command, stage.data)
+    _say("classifier: trained once for a dataset, then kept")
+    classifier = cached_classifier(train, test, stage.data.num_classes)
+    _say(f"classifier: {classifier.test_accuracy:.2%} of the test images right; drawing {count} samples")
+    start = time.monotonic()
+    labels = np.repeat(np.arange(num_classes), count // num_classes) if num_classes else None
+    seeds = np.arange(count)
+    images = pictures.to_uint8(Sampler(stage.gan, chunk=200)(state, seeds, labels))
+    results = judge(images, labels, train=train, test=test, classifier=classifier)
+    wanted = command.flags.metrics.split(",") if command.flags.metrics else list(results)
+    for name in wanted:
+        if name not in results:
+            raise UsageError(f"--metrics={name}: there is no such metric; {nearest(name, results)}")
+    drawn = {"seeds": f"0-{count - 1}", "step": meta["step"], "weights": "averaged" if state.ema else "last"}
+    answer = {
+        name: {**results[name], "protocol": {**results[name]["protocol"], **drawn}} for name in wanted
+    }
+    write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
+    print(json.dumps(answer))
+    _say(f"{out}: {time.monotonic() - start:.0f} s for samples and metrics")
+    return 0
+
+
+def _real(command: Command, dataset: data.Dataset) -> tuple[dict, dict]:
+    """The real training and test images, of the form that the run was trained on."""
+    height, width, channels = dataset.image_shape
+    splits = []
+    for split in ("train", "test"):
+        real = data.load(
+            dataset.name,
+            split=split,
+            data_dir=command.flags.data_dir,
+            image_size=(height, width),
+            channels=channels,
+        )
+        if not real.num_classes:
+            raise UsageError(f"{dataset.name} has no labels to train a classifier by")
+        splits.append(real.read(np.arange(real.num_examples)))
+    return splits[0], splits[1]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

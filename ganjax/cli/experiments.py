@@ -1,0 +1,63 @@
+"""Finds experiments: by name, dotted module or file."""
+
+import importlib
+import importlib.util
+import pathlib
+import pkgutil
+import sys
+from types import ModuleType
+
+from ganjax.errors import UsageError, nearest
+
+
+def names(package: str) -> list[str]:
+    """The names of the experiments in a package."""
+    folder = importlib.import_module(package).__path__
+    return sorted(module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_"))
+
+
+def find(name: str, package: str) -> ModuleType:
+    """The experiment's module.
+
+    Args:
+      name: of a module in `package`, a dotted module's, or a path that ends in `.py`.
+      package: the experiments that come along.
+    Raises:
+      UsageError: there is none of that name (the nearest are named), or it is not an experiment.
+    """
+    if name.endswith(".py"):
+        module = _from_file(pathlib.Path(name))
+    elif "." in name:
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (name + ".").startswith(error.name + "."):
+                raise
+            raise UsageError(f"--experiment={name}: there is no module {error.name}") from error
+    else:
+        known = names(package)
+        if name not in known:
+            raise UsageError(f"--experiment={name}: there is no such experiment; {nearest(name, known)}")
+        module = importlib.import_module(f"{package}.{name}")
+    missing = [part for part in ("Config", "TINY", "build") if not hasattr(module, part)]
+    if missing:
+        raise UsageError(f"--experiment={name}: not an experiment, it has no {', '.join(missing)}")
+    return module
+
+
+def summary(module: ModuleType) -> str:
+    """The first line of an experiment's docstring."""
+    return (module.__doc__ or "").strip().split("\n")[0]
+
+
+def _from_file(path: pathlib.Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"--experiment={path}: there is no such file")
+    name = f"ganjax_experiment_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,58 @@
+"""--mode=interpolate: from seed to seed on the sphere, as a strip and as an animation."""
+
+import sys
+
+import numpy as np
+from etils import epath
+
+from ganjax.cli import workdir
+from ganjax.cli.command import Command
+from ganjax.cli.sample import read_lists
+from ganjax.errors import UsageError
+from ganjax.report import images as pictures
+from ganjax.sampling import Sampler, latents, slerp
+
+
+def run(command: Command) -> int:
+    """Interpolates; returns the exit code."""
+    run = workdir.open_run(command)
+    if command.flags.seeds is None:
+        command.flags.seeds = "0-3"
+    seeds, labels = read_lists(command, run.experiment.num_classes, "0-3")
+    if len(seeds) < 2:
+        raise UsageError(f"--seeds={command.flags.seeds}: it takes two to go from one to the other")
+    out = epath.Path(command.flags.out or run.folder).expanduser()
+    if out.suffix not in (".png", ".gif", ""):
+        raise UsageError(f"--out={out}: expected a .png, a .gif, or a folder for both")
+    state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr))
+    gan = run.experiment.stages[meta["stage"]].gan
+    path = closed_path(latents(gan, seeds), command.flags.frames)
+    rows = len(labels) or 1
+    drawn = Sampler(gan)(
+        state,
+        np.zeros(rows * len(path), np.uint32),
+        np.repeat(np.asarray(labels, np.int32), len(path)) if labels else None,
+        latents=np.tile(path, (rows, 1)),
+    )
+    frames = pictures.to_uint8(drawn)
+    frames = frames.reshape(rows, len(path), *frames.shape[1:])
+    written = []
+    if out.suffix in (".png", ""):
+        # The strip ends at the last seed; the way back to the first is for the animation.
+        there = frames[:, : command.flags.frames * (len(seeds) - 1) + 1]
+        written.append(out if out.suffix else out / "interpolation.png")
+        pictures.save_png(written[-1], pictures.grid(there.reshape(-1, *frames.shape[2:]), there.shape[1]))
+    if out.suffix in (".gif", ""):
+        written.append(out if out.suffix else out / "interpolation.gif")
+        columns = min(rows, 5)
+        sheets = np.stack([pictures.grid(frames[:, i], columns) for i in range(len(path))])
+        pictures.save_gif(written[-1], sheets, command.flags.fps)
+    print(f"{len(seeds)} seeds, {rows} rows, step {meta['step']}: {', '.join(map(str, written))}")
+    return 0
+
+
+def closed_path(points: np.ndarray, frames: int) -> np.ndarray:
+    """[K, Z] -> [K * frames, Z]: from point to point and back to the first, `frames` to a leg."""
+    t = np.arange(frames) / frames
+    legs = zip(points, np.roll(points, -1, axis=0), strict=True)
+    return np.concatenate([slerp(start, end, t) for start, end in legs])

@@ -1,0 +1,67 @@
+"""--mode=sample: images by seed and label, from the averaged weights of a run's last checkpoint."""
+
+import io
+import math
+import sys
+
+import numpy as np
+from etils import epath
+
+from ganjax import config as settings
+from ganjax.cli import workdir
+from ganjax.cli.command import Command
+from ganjax.errors import UsageError
+from ganjax.report import images as pictures
+from ganjax.report.files import write_atomically
+from ganjax.sampling import Sampler
+
+MAX_GRID = 10_000
+MAX_SEED = 2**32 - 1
+
+
+def run(command: Command) -> int:
+    """Samples; returns the exit code."""
+    run = workdir.open_run(command)
+    seeds, labels = read_lists(command, run.experiment.num_classes, "0-63")
+    out = epath.Path(command.flags.out or run.folder / "sample.png").expanduser()
+    if out.suffix not in (".png", ".npz", ""):
+        raise UsageError(f"--out={out}: expected a .png, an .npz or a folder")
+    count = len(seeds) * max(len(labels), 1)
+    if out.suffix == ".png" and count > MAX_GRID:
+        raise UsageError(f"--out={out}: {count} images are too many for a grid; name an .npz or a folder")
+    state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr))
+    gan = run.experiment.stages[meta["stage"]].gan
+    # A row a label: every seed for the first, then every seed for the second.
+    all_seeds = np.tile(np.asarray(seeds, np.uint32), max(len(labels), 1))
+    all_labels = np.repeat(np.asarray(labels, np.int32), len(seeds)) if labels else None
+    images = pictures.to_uint8(Sampler(gan)(state, all_seeds, all_labels))
+    if out.suffix == ".npz":
+        arrays = {"image": images, "seed": all_seeds.astype(np.int64)}
+        if all_labels is not None:
+            arrays["label"] = all_labels
+        file = io.BytesIO()
+        np.savez_compressed(file, **arrays)
+        write_atomically(out, file.getvalue())
+    elif out.suffix == ".png":
+        columns = len(seeds) if labels else math.ceil(math.sqrt(count))
+        pictures.save_png(out, pictures.grid(images, columns))
+    else:
+        for i, image in enumerate(images):
+            label = "" if all_labels is None else f"label{all_labels[i]}_"
+            pictures.save_png(out / f"{label}seed{all_seeds[i]:06d}.png", image)
+    print(f"{count} images of step {meta['step']}: {out}")
+    return 0
+
+
+def read_lists(
+    command: Command, num_classes: int, default_seeds: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """`--seeds` and `--labels`; by default ten seeds for every class, or `default_seeds` without classes."""
+    flags = command.flags
+    text = flags.seeds if flags.seeds is not None else "0-9" if num_classes else default_seeds
+    seeds = settings.parse_integers(text, name="--seeds", maximum=MAX_SEED)
+    labels = tuple(range(num_classes))
+    if flags.labels is not None:
+        labels = settings.parse_integers(flags.labels, name="--labels")
+        workdir.check_labels(labels, num_classes)
+    return seeds, labels

@@ -1,0 +1,128 @@
+"""--mode=train: trains a run, or goes on with it, and writes its files."""
+
+import json
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from ganjax import loop
+from ganjax.checkpoint import Checkpoints
+from ganjax.cli import workdir
+from ganjax.cli.command import Command
+from ganjax.report import images as pictures
+from ganjax.report.files import write_atomically
+from ganjax.report.log import JsonlLog, TensorBoardLog, jsonable
+from ganjax.report.progress import Progress, duration
+
+
+def run(command: Command) -> int:
+    """Trains; returns the exit code."""
+    flags = command.flags
+    signals = command.signals
+    run = workdir.claim(command)
+    watcher = Watcher(run.folder, command.started)
+    signals.noting = True
+    try:
+        checkpoints = Checkpoints(run.folder / "checkpoints", keep=flags.keep)
+        result = loop.train(
+            run.experiment,
+            seed=flags.seed,
+            observer=watcher,
+            checkpoints=checkpoints,
+            schedule=loop.Schedule(
+                stop=flags.steps,
+                log_steps=flags.log_steps,
+                preview_steps=flags.preview_steps,
+                save_steps=flags.save_steps,
+                save_minutes=flags.save_minutes,
+            ),
+            parallel=flags.parallel,
+            interrupted=lambda: signals.noted is not None,
+            started=command.started,
+        )
+    finally:
+        watcher.close()
+    total = sum(stage.steps for stage in run.experiment.stages)
+    summary = result._asdict() | {"complete": result.step == total}
+    del summary["interrupted"]
+    write_atomically(run.folder / "result.json", json.dumps(jsonable(summary), indent=2).encode() + b"\n")
+    signals.noting = False
+    if result.interrupted:
+        assert signals.noted is not None
+        name = signal.Signals(signals.noted).name
+        print(f"{name}: saved step {result.step} of {total} in {run.folder}; the same command goes on from it")
+        return 128 + signals.noted
+    rate = f", {result.images_per_second:,.0f} images/s" if result.images_per_second else ""
+    print(f"step {result.step} of {total}{rate}, {duration(result.wall_seconds)} in all")
+    print(f"fingerprint {result.fingerprint}")
+    print(f"run in {run.folder}; samples in {run.folder / 'samples'}")
+    return 0
+
+
+class Watcher:
+    """Writes metrics.jsonl, TensorBoard's events and the sample grids, and shows progress."""
+
+    def __init__(self, folder: epath.Path, started: float):
+        self._folder, self._started = folder, started
+        self._jsonl: JsonlLog | None = None
+        self._events: TensorBoardLog | None = None
+        self._progress: Progress | None = None
+        self._early: list[str] = []
+        self._images, self._since = 0, time.monotonic()
+
+    def begin(self, step: int, total: int) -> None:
+        """Opens the logs; lines of steps that a resumed run will take again are cut off."""
+        self._jsonl = JsonlLog.open(self._folder / "metrics.jsonl", step)
+        self._events = TensorBoardLog(self._folder, step if step else None)
+        self._progress = Progress(total, step)
+        if step:
+            self._early.append(f"{self._folder}: going on from step {step} of {total}")
+        for text in self._early:
+            self._progress.message(text)
+
+    def progress(self, step: int, images: int, metrics: Mapping[str, float]) -> None:
+        """Moves the bar."""
+        assert self._progress is not None
+        self._images += images
+        self._progress.update(step, self._rate(), metrics)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """One line in each log."""
+        assert self._jsonl is not None
+        assert self._events is not None
+        rate = self._rate()
+        record: dict[str, Any] = {"step": step, "seconds": round(time.time() - self._started, 3)}
+        self._jsonl.write(record | {"images_per_second": rate and round(rate, 1)} | dict(metrics))
+        self._events.scalars(step, dict(metrics) | ({"images_per_second": rate} if rate else {}))
+        self._images, self._since = 0, time.monotonic()
+
+    def preview(self, step: int, images: np.ndarray, columns: int) -> None:
+        """A grid, as a file and in TensorBoard."""
+        assert self._events is not None
+        sheet = pictures.grid(pictures.to_uint8(images), columns)
+        pictures.save_png(self._folder / "samples" / f"{step:08d}.png", sheet)
+        self._events.image(step, "samples", sheet)
+
+    def message(self, text: str) -> None:
+        """Prints a line that does not break the bar."""
+        if self._progress is None:
+            self._early.append(text)
+        else:
+            self._progress.message(text)
+
+    def close(self) -> None:
+        """Closes what was opened; messages that came before are not lost."""
+        for part in (self._progress, self._jsonl, self._events):
+            if part is not None:
+                part.close()
+        if self._progress is None:
+            for text in self._early:
+                print(text)
+
+    def _rate(self) -> float | None:
+        seconds = time.monotonic() - self._since
+        return self._images / seconds if self._images and seconds > 0 else None
