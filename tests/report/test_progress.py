@@ -60,7 +60,8 @@ def test_plain_lines():
     progress.update(500, 561.04, {"discriminator_loss": 1.21, "generator_loss": 0.85})
     progress.message("saved step 500")
     clock.now += 1
-    progress.update(2500, 600)
+    progress.update(2500, 600)  # soon, but the last
+    assert out.getvalue().count("\n") == 4
     progress.close()
     progress.close()
     # 2000 steps left, and 220 took 24.2 s
