@@ -1,5 +1,7 @@
 import io
 import math
+import os
+import select
 
 import pytest
 
@@ -140,3 +142,19 @@ def test_bar_on_a_terminal():
     assert "561 images/s  left 25s  generator_loss 0.75" in text
     assert text.endswith("\n")
     assert text.rstrip("\n").rpartition("\r")[2].startswith("step 100/200  50% |")
+
+
+@pytest.mark.parametrize(("rows", "text"), [(24, "step 1/2  50% |"), (0, "step 1/2  50%\r\n")])
+def test_a_terminal_is_found_and_one_without_a_size_gets_lines(rows, text):
+    termios = pytest.importorskip("termios")  # where there are no pseudo-terminals, skip
+    leader, follower = os.openpty()
+    termios.tcsetwinsize(follower, (rows, 80 if rows else 0))
+    seen = ""
+    with os.fdopen(follower, "w") as file:
+        with Progress(2, file=file) as progress:
+            progress.update(1)
+        # What was written arrives in pieces, and a little later.
+        while text not in seen and select.select([leader], [], [], 2.0)[0]:
+            seen += os.read(leader, 10_000).decode(errors="replace")
+    os.close(leader)
+    assert text in seen
