@@ -29,6 +29,7 @@ class Config:
     channels: tuple[int, ...] = setting((64, 128), "per layer", minimum=1)
     betas: tuple[float, int] = (0.5, 1)
     augment: int | Literal["auto"] = "auto"
+    crop: float | int = 0.5
     hidden: int = dataclasses.field(default=3, init=False)
 
 
@@ -71,6 +72,8 @@ class Config:
         ("seed", None, None),
         ("channels", [1, 2], (1, 2)),
         ("betas", (1, 2), (1.0, 2)),
+        ("crop", 3, 3),
+        ("crop", 3.0, 3.0),
     ],
 )
 def test_override_reads_values_by_the_field_s_type(key: str, text: Any, expected: Any):
@@ -226,7 +229,7 @@ def test_the_default_of_describe_can_be_typed():
     "config",
     [
         Config(),
-        Config(name="none", seed=0, channels=(), betas=(0.1, 2), flip=True, augment=3),
+        Config(name="none", seed=0, channels=(), betas=(0.1, 2), flip=True, augment=3, crop=1),
         Config(learning_rate=0.1 + 0.2, shift=-math.inf, dataset="nan"),
     ],
 )

@@ -13,10 +13,6 @@ LEGIBLE_CELL = 48  # pixels: below this, `grid` enlarges
 LARGEST_SHEET = 1600  # pixels: `grid` does not enlarge a sheet beyond this
 
 PALETTE_SAMPLE = 1 << 18  # pixels that a reduced palette is chosen from
-DITHER = 24.0  # levels: about the distance between neighbours among 256 colours of photographs
-BAYER = (  # thresholds in [-0.5, 0.5), every one once, neighbours far apart
-    np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) + 0.5
-) / 16 - 0.5
 
 
 def to_uint8(images: Any) -> np.ndarray:
@@ -144,8 +140,9 @@ def save_png(path: epath.PathLike, image: np.ndarray) -> None:
 def save_gif(path: epath.PathLike, frames: np.ndarray, fps: float, loop: bool = True) -> None:
     """Writes an animation, whole or not at all.
 
-    All frames share one palette. Up to 256 distinct colours in all (grey images always) are kept exactly;
-    more are reduced by median cut and dithered by a pattern that stands still, so nothing flickers.
+    All frames share one palette and nothing is dithered, so what stands still does not flicker. Up to 256
+    distinct colours in all (grey images always) are kept exactly; more are reduced by median cut, which
+    may show as bands where colours change slowly.
     GIF counts time in hundredths of a second: delays vary by one, so that the whole keeps to `fps`.
 
     Args:
@@ -223,22 +220,19 @@ def _reduced(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """At most 256 packed colours, and indices [T, H, W] into them."""
     count, height, width, _ = frames.shape
     pixels = frames.reshape(-1, 3)
-    sample = pixels[:: -(-len(pixels) // PALETTE_SAMPLE)]
+    sample = pixels
+    if len(pixels) > PALETTE_SAMPLE:  # at random, for a fixed stride may keep to a few columns
+        sample = pixels[np.random.default_rng(0).integers(len(pixels), size=PALETTE_SAMPLE)]
     reduced = Image.fromarray(sample[None]).quantize(256, method=Image.Quantize.MEDIANCUT)
     colours = np.unique(_packed(np.array(reduced.getpalette()).reshape(-1, 3)))
     palette = Image.new("P", (1, 1))
     # Filled up with its last colour: Pillow may choose from all 256 entries.
     padded = np.pad(colours, (0, 256 - len(colours)), mode="edge")
     palette.putpalette(_unpacked(padded).tobytes())
-    # Error diffusion would hide bands too, but its dots move when anything does: these stay where they are.
-    # Red, green and blue have thresholds of their own, or only brightness would be dithered.
-    pattern = np.stack([BAYER, np.roll(BAYER, 2, axis=1), BAYER[::-1]], axis=-1)
-    threshold = np.tile(pattern, (-(-height // 4), -(-width // 4), 1))[:height, :width]
-    dithered = np.clip(frames + np.round(DITHER * threshold), 0, 255).astype(np.uint8)
-    tall = Image.fromarray(dithered.reshape(count * height, width, 3))
+    tall = Image.fromarray(np.ascontiguousarray(frames).reshape(count * height, width, 3))
     indices = np.asarray(tall.quantize(palette=palette, dither=Image.Dither.NONE))
     indices = np.minimum(indices, len(colours) - 1).reshape(count, height, width)
-    # What the palette has, like the sheet's background, needs no dots.
+    # Pillow looks up colours to the nearest four levels; what the palette has can be exact.
     packed = _packed(frames)
     exact = np.minimum(np.searchsorted(colours, packed), len(colours) - 1)
     return colours, np.where(colours[exact] == packed, exact, indices)

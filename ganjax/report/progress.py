@@ -1,6 +1,7 @@
 """How far a long job is: a bar on a terminal, plain lines elsewhere."""
 
 import math
+import os
 import sys
 import time
 from collections import deque
@@ -32,6 +33,14 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def _is_terminal(file: TextIO) -> bool:
+    """Whether a bar can be drawn. Some containers give a terminal no size, and tqdm draws nothing there."""
+    try:
+        return file.isatty() and min(os.get_terminal_size(file.fileno())) > 0
+    except (OSError, ValueError):
+        return False
+
+
 class Progress:
     """Shows steps done, images a second, time left and metrics, all on stderr.
 
@@ -59,7 +68,7 @@ class Progress:
           unit: what `update` counts a second of.
           every_seconds: a plain line at most so often; the first and the last are always printed.
           file: where to; default stderr.
-          terminal: draw a bar; default: whether `file` is a terminal.
+          terminal: draw a bar; default: whether `file` is a terminal that has a size.
           clock: seconds, for tests.
         """
         self._total = total
@@ -75,7 +84,7 @@ class Progress:
         # Time left comes from the last stretch, so that compilation at the start is soon forgotten.
         self._samples: deque[tuple[float, int]] = deque(maxlen=64)
         self._bar: Any = None
-        if self._file.isatty() if terminal is None else terminal:
+        if _is_terminal(self._file) if terminal is None else terminal:
             from tqdm import tqdm
 
             self._bar = tqdm(

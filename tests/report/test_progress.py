@@ -1,5 +1,7 @@
 import io
 import math
+import os
+import select
 
 import pytest
 
@@ -60,7 +62,8 @@ def test_plain_lines():
     progress.update(500, 561.04, {"discriminator_loss": 1.21, "generator_loss": 0.85})
     progress.message("saved step 500")
     clock.now += 1
-    progress.update(2500, 600)
+    progress.update(2500, 600)  # soon, but the last
+    assert out.getvalue().count("\n") == 4
     progress.close()
     progress.close()
     # 2000 steps left, and 220 took 24.2 s
@@ -139,3 +142,19 @@ def test_bar_on_a_terminal():
     assert "561 images/s  left 25s  generator_loss 0.75" in text
     assert text.endswith("\n")
     assert text.rstrip("\n").rpartition("\r")[2].startswith("step 100/200  50% |")
+
+
+@pytest.mark.parametrize(("rows", "text"), [(24, "step 1/2  50% |"), (0, "step 1/2  50%\r\n")])
+def test_a_terminal_is_found_and_one_without_a_size_gets_lines(rows, text):
+    termios = pytest.importorskip("termios")  # where there are no pseudo-terminals, skip
+    leader, follower = os.openpty()
+    termios.tcsetwinsize(follower, (rows, 80 if rows else 0))
+    seen = ""
+    with os.fdopen(follower, "w") as file:
+        with Progress(2, file=file) as progress:
+            progress.update(1)
+        # What was written arrives in pieces, and a little later.
+        while text not in seen and select.select([leader], [], [], 2.0)[0]:
+            seen += os.read(leader, 10_000).decode(errors="replace")
+    os.close(leader)
+    assert text in seen
