@@ -1,1 +1,111 @@
+"""Named data sets and paths -> batches: a batch is a pure function of (seed, step).
 
+`load` finds a set by its name or path, `Zip` joins several; both are `Source`s, which is all that the loop
+knows of data.
+"""
+
+import os
+from collections.abc import Sequence
+
+from etils import epath
+
+from ganjax.data import embedded, folder, idx, images, npz, prepared
+from ganjax.data.dataset import Dataset, fetch_arrays, from_spec, numbered
+from ganjax.data.sampling import batch_indices
+from ganjax.data.source import Source, to_float
+from ganjax.data.zip import Zip
+from ganjax.errors import UsageError, nearest
+
+__all__ = ["Dataset", "Source", "Zip", "batch_indices", "from_spec", "load", "to_float"]
+
+
+def load(
+    name: str,
+    *,
+    split: str = "train",
+    data_dir: epath.PathLike | None = None,
+    image_size: int | Sequence[int] | None = None,
+    channels: int | None = None,
+) -> Dataset:
+    """The set of this name or at this path. Only its metadata are read now.
+
+    `random` is noise, for trying things out. `mnist` and other names of TensorFlow Datasets are looked for
+    (1) prepared under `data_dir`, read without TensorFlow, (2) in the package (MNIST), (3) for download,
+    which needs TensorFlow and a network. A path is a folder of images, an `.npz`, a folder of idx files, or
+    a prepared copy (a folder that holds dataset_info.json).
+
+    Args:
+      name: the name, or a path: whatever begins with ".", "~" or "/", ends in ".npz", or exists.
+      split: "train", "test", or another that the set has.
+      data_dir: where prepared sets lie; default: the variable TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      image_size: crop images to these proportions and resize them to this; H = W, or (H, W). None: as
+        they are.
+      channels: 1 (grey), 3 (RGB) or 4 (RGBA). None: the set's own.
+    Raises:
+      UsageError: no set of this name (the nearest are named), no such split, a file of the wrong kind.
+      RunError: the data are damaged, or neither here nor within reach.
+    """
+    size, channels = images.check_size(image_size), images.check_channels(channels)
+    if name == "random":
+        _check_split(name, split, embedded.RANDOM_EXAMPLES)
+        return embedded.random(split, size, channels)
+    if name != "mnist" and _is_path(name):
+        return _from_path(name, split, size, channels)
+    root = prepared.data_root(data_dir)
+    builder = prepared.find(name, root)
+    if builder is None and name == "mnist" and embedded.has_mnist():
+        _check_split(name, split, embedded.MNIST_EXAMPLES)
+        return embedded.mnist(split, size, channels)
+    if builder is None:
+        builder = prepared.prepare(name, root)
+    return prepared.from_builder(builder, name, split, size, channels)
+
+
+def _is_path(name: str) -> bool:
+    """Whether it looks like a path or is one; a slash doesn't tell, `cycle_gan/horse2zebra` is a name."""
+    looks = name.startswith((".", "~", "/", os.sep)) or "://" in name or name.endswith(".npz")
+    return looks or "\\" in name or bool(name and epath.Path(name).exists())
+
+
+def _from_path(name: str, split: str, size: tuple[int, int] | None, channels: int | None) -> Dataset:
+    path = epath.Path(name).expanduser()
+    if not path.exists():
+        raise UsageError(f"{name}: no such file or folder")
+    if not path.is_dir():
+        if path.suffix != ".npz":
+            raise UsageError(f"{name}: expected a folder of images or an .npz with an array 'image'")
+        return npz.load(path, name, split, size, channels)
+    if (path / "dataset_info.json").exists():
+        return prepared.from_folder(path, name, split, size, channels)
+    files = idx.find(path)
+    if files:
+        _check_split(name, split, files)
+        return _from_idx(files[split], name, split, size, channels)
+    return folder.load(path, name, split, size, channels)
+
+
+def _from_idx(
+    files: tuple[epath.Path, epath.Path],
+    name: str,
+    split: str,
+    size: tuple[int, int] | None,
+    channels: int | None,
+) -> Dataset:
+    """MNIST's layout: grey images and labels in idx files."""
+    labels = idx.read(files[1], 1)
+    count, height, width = idx.read_shape(files[0], 3)
+    if len(labels) != count or not count * height * width:
+        raise UsageError(
+            f"{name}: {files[0].name} holds {count} images of {height}x{width} and {files[1].name} "
+            f"{len(labels)} labels; expected at least one image, and a label for each"
+        )
+    height, width = size or (height, width)
+    shape = (height, width, channels or 1)
+    num_classes = int(labels.max()) + 1
+    fetch = fetch_arrays(lambda: (idx.read(files[0], 3), labels), shape)
+    return Dataset(name, split, shape, num_classes, numbered(num_classes), count, fetch)
+
+
+def _check_split(name: str, split: str, splits) -> None:
+    if split not in splits:
+        raise UsageError(f"{name}: no split '{split}', {nearest(split, splits)}")

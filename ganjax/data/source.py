@@ -42,4 +42,6 @@ class Source(Protocol):
 
 def to_float(images: jax.Array) -> jax.Array:
     """uint8 [0, 255] to float32 [-1, 1]."""
-    return images.astype(jnp.float32) / 127.5 - 1.0
+    # Not x / 127.5 - 1, which compiles to a fused multiply-add that exceeds 1 and differs from the uncompiled
+    centred = 2 * images.astype(jnp.int32) - 255
+    return centred.astype(jnp.float32) * jnp.float32(1 / 255)

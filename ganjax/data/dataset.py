@@ -1,0 +1,158 @@
+"""One set of images, labelled or not, as a `Source`: metadata at once, pixels when they are first read."""
+
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ganjax.data import images, sampling
+from ganjax.data.source import to_float
+from ganjax.errors import RunError, UsageError
+from ganjax.gan import Batch, Context
+
+# A set whose decoded images take at most this many bytes is decoded once and kept.
+MEMORY_BUDGET = 1 << 30
+
+# int64 [n] -> {"image": uint8 [n, H, W, C]} and, of a labelled set, {"label": int32 [n]}
+Fetch = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+@dataclasses.dataclass(eq=False)
+class Dataset:
+    """A set of images of one size, with a class label each or none. A `Source`.
+
+    Attributes:
+      name: as it was asked for: a TFDS name, a path.
+      split: which part of it.
+      image_shape: (H, W, C) of what is read.
+      num_classes: labels are in [0, num_classes); 0: there are none.
+      class_names: one a class.
+      num_examples: how many images.
+      fetch: reads and decodes the examples at given indices; None where only the metadata are known.
+    """
+
+    name: str
+    split: str
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    class_names: tuple[str, ...]
+    num_examples: int
+    fetch: Fetch | None = dataclasses.field(default=None, repr=False)
+    _arrays: dict[str, np.ndarray] | None = dataclasses.field(default=None, init=False, repr=False)
+    _lock: Any = dataclasses.field(default_factory=threading.Lock, init=False, repr=False)
+
+    def indices(self, seed: int, step: int, batch_size: int) -> np.ndarray:
+        """Which examples make up the batch of this step, int64 [batch_size]. See `batch_indices`."""
+        return sampling.batch_indices(self.num_examples, batch_size, seed, step)
+
+    def read(self, indices: Any) -> dict[str, np.ndarray]:
+        """The examples at `indices` [n]: "image" uint8 [n, H, W, C] and, where labelled, "label" int32 [n].
+
+        Raises:
+          RunError: the data were not loaded, or can't be read.
+        """
+        arrays = self.resident()
+        if arrays is None:
+            return self._loaded_fetch()(np.asarray(indices, np.int64))
+        return {key: array[indices] for key, array in arrays.items()}
+
+    def resident(self) -> dict[str, np.ndarray] | None:
+        """The whole set as `read` gives it (read-only), or None if it takes more than `MEMORY_BUDGET`.
+
+        Raises:
+          RunError: the data were not loaded, or can't be read.
+        """
+        with self._lock:
+            if self._arrays is None:
+                fetch = self._loaded_fetch()
+                if self.num_examples * int(np.prod(self.image_shape, dtype=np.int64)) > MEMORY_BUDGET:
+                    return None
+                self._arrays = fetch(np.arange(self.num_examples))
+                for array in self._arrays.values():
+                    array.flags.writeable = False
+                self.fetch = None  # it may hold the undecoded set
+            return self._arrays
+
+    def transform(self, batch: Batch, context: Context) -> Batch:
+        """Raw examples to what losses see: "image" float32 in [-1, 1], "label" int32 as it is."""
+        del context
+        return {**batch, "image": to_float(batch["image"])}
+
+    def spec(self) -> dict[str, Any]:
+        """The metadata as JSON takes them: what `from_spec` makes a set without its data from."""
+        return {
+            "name": self.name,
+            "split": self.split,
+            "image_shape": list(self.image_shape),
+            "num_classes": self.num_classes,
+            "class_names": list(self.class_names),
+            "num_examples": self.num_examples,
+        }
+
+    def _loaded_fetch(self) -> Fetch:
+        if self.fetch is None:
+            raise RunError(
+                f"dataset {self.name}: not loaded, only its metadata are known here; "
+                "name data that are on this machine with --config.dataset= and --data_dir="
+            )
+        return self.fetch
+
+
+def from_spec(spec: Mapping[str, Any]) -> Dataset:
+    """A set whose metadata are there and whose examples are not: reading them raises a RunError.
+
+    Raises:
+      UsageError: `spec` isn't what `Dataset.spec` gave.
+    """
+    names = [field.name for field in dataclasses.fields(Dataset) if field.init and field.name != "fetch"]
+    if sorted(spec) != sorted(names):
+        raise UsageError(f"dataset metadata with the keys {sorted(spec)}: expected {sorted(names)}")
+    height, width, channels = spec["image_shape"]
+    return Dataset(
+        name=spec["name"],
+        split=spec["split"],
+        image_shape=(height, width, channels),
+        num_classes=spec["num_classes"],
+        class_names=tuple(spec["class_names"]),
+        num_examples=spec["num_examples"],
+    )
+
+
+def fetch_arrays(
+    load: Callable[[], tuple[np.ndarray, np.ndarray | None]], image_shape: tuple[int, int, int]
+) -> Fetch:
+    """A `Fetch` from arrays that are loaded when first needed.
+
+    Args:
+      load: gives the images, uint8 [N, h, w] or [N, h, w, c], and the labels [N] or None.
+      image_shape: (H, W, C) that the images are brought to.
+    """
+    load = functools.cache(load)
+
+    def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
+        array, labels = load()
+        array = array[..., None] if array.ndim == 3 else array
+        if array.shape[1:] == image_shape:
+            picked = array[indices]
+        else:
+            picked = images.stack(
+                lambda place: images.fit_array(array[indices[place]], image_shape[2], image_shape[:2]),
+                len(indices),
+                image_shape,
+            )
+        return with_labels(picked, None if labels is None else labels[indices])
+
+    return fetch
+
+
+def with_labels(image: np.ndarray, label: Any) -> dict[str, np.ndarray]:
+    """A raw batch of images and labels, or of images only where `label` is None."""
+    return {"image": image} if label is None else {"image": image, "label": np.asarray(label, np.int32)}
+
+
+def numbered(num_classes: int) -> tuple[str, ...]:
+    """Class names where the data give none: "0", "1", ..."""
+    return tuple(str(label) for label in range(num_classes))

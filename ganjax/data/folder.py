@@ -1,0 +1,145 @@
+"""Images in folders: one folder a class, `train` and `test` folders where there are splits."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+
+from ganjax.data import images
+from ganjax.data.dataset import Dataset, with_labels
+from ganjax.errors import RunError, UsageError, nearest
+
+# How each split's folder may be called.
+SPLITS = {"train": ("train",), "test": ("test", "validation", "val"), "validation": ("validation", "val")}
+_SPLIT_FOLDERS = frozenset(name for names in SPLITS.values() for name in names)
+# Sizes are compared on this many images when a folder is opened; on the others when they are read.
+_PROBED = 32
+
+
+def load(
+    path: epath.Path, name: str, split: str, size: tuple[int, int] | None, channels: int | None
+) -> Dataset:
+    """The images in a folder.
+
+    `path/CLASS/*.png` are labelled, classes in the order of their names; `path/*.png` are not. With a
+    folder `path/train`, the same holds in it and in `path/test` (or `validation`, `val`).
+
+    Raises:
+      UsageError: no such split, no images, images beside class folders, or of several sizes and no `size`.
+      RunError: the folder or an image can't be read.
+    """
+    roots = _splits(path)
+    if split not in roots:
+        raise UsageError(
+            f"{name}: no split '{split}', {nearest(split, roots)} (a split is a folder, {path / split})"
+        )
+    class_names = _class_names(list(dict.fromkeys(roots.values())))
+    paths, labels = _examples(roots[split], class_names)
+    if not paths:
+        raise UsageError(
+            f"{roots[split]}: no images found; expected {', '.join(sorted(images.SUFFIXES))} files in the "
+            "folder, or in one folder a class"
+        )
+    shape = _probe(paths, size, channels)
+
+    def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
+        def decode(place: int) -> np.ndarray:
+            chosen = paths[indices[place]]
+            image = images.decode(_read_bytes(chosen), str(chosen), shape[2], size, oriented=True)
+            if image.shape != shape:
+                raise unequal(str(paths[0]), shape, str(chosen), image.shape)
+            return image
+
+        picked = images.stack(decode, len(indices), shape)
+        return with_labels(picked, labels[indices] if class_names else None)
+
+    return Dataset(name, split, shape, len(class_names), class_names, len(paths), fetch)
+
+
+def unequal(first: str, first_shape: Sequence[int], other: str, other_shape: Sequence[int]) -> UsageError:
+    """The error that two images of a set differ in size."""
+    return UsageError(
+        f"images of unequal sizes: {first} is {first_shape[0]}x{first_shape[1]} and {other} is "
+        f"{other_shape[0]}x{other_shape[1]} (height x width); bring all to one size with --config.image_size="
+    )
+
+
+def _splits(path: epath.Path) -> dict[str, epath.Path]:
+    """Split -> its folder. A folder without splits in it is a training set."""
+    folders, _ = _list(path)
+    names = {folder.name: folder for folder in folders}
+    if "train" not in names and not (names and _SPLIT_FOLDERS.issuperset(names)):
+        return {"train": path}
+    return {
+        split: names[found]
+        for split, choices in SPLITS.items()
+        if (found := next((choice for choice in choices if choice in names), None))
+    }
+
+
+def _class_names(roots: list[epath.Path]) -> tuple[str, ...]:
+    """The class folders of all splits together, so that a label means the same in each of them."""
+    return tuple(sorted({folder.name for root in roots for folder in _list(root)[0]}))
+
+
+def _examples(root: epath.Path, class_names: tuple[str, ...]) -> tuple[list[epath.Path], np.ndarray]:
+    folders, files = _list(root)
+    if not class_names:
+        return files, np.zeros(len(files), np.int32)
+    if files:
+        where = (
+            f"class folders ({folders[0].name})" if folders else f"a labelled split (class {class_names[0]})"
+        )
+        raise UsageError(
+            f"{root}: holds images ({files[0].name}) beside {where}; "
+            "move the images into class folders, or the folders elsewhere"
+        )
+    paths, labels = [], []
+    for folder in folders:
+        found = _below(folder)
+        paths += found
+        labels += [class_names.index(folder.name)] * len(found)
+    return paths, np.array(labels, np.int32)
+
+
+def _below(folder: epath.Path) -> list[epath.Path]:
+    folders, files = _list(folder)
+    return files + [path for inner in folders for path in _below(inner)]
+
+
+def _list(folder: epath.Path) -> tuple[list[epath.Path], list[epath.Path]]:
+    """The folders and the image files in a folder, each sorted by name; hidden ones don't count."""
+    try:
+        entries = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=_name)
+        # a file known by its ending need not be asked what it is, which on a bucket is a request each
+        files = [path for path in entries if path.suffix.lower() in images.SUFFIXES]
+        known = set(files)
+        return [path for path in entries if path not in known and path.is_dir()], files
+    except OSError as error:
+        raise RunError(f"{folder}: can't be listed ({error.strerror or error})") from error
+
+
+def _name(path: epath.Path) -> str:
+    return path.name
+
+
+def _probe(
+    paths: list[epath.Path], size: tuple[int, int] | None, channels: int | None
+) -> tuple[int, int, int]:
+    """(H, W, C) of the set, from the heads of some of its images."""
+    first = images.probe(_read_bytes(paths[0]), str(paths[0]), oriented=True)
+    if size is None:
+        places = np.unique(np.linspace(0, len(paths) - 1, _PROBED).astype(int))
+        for path in (paths[place] for place in places[1:]):
+            other = images.probe(_read_bytes(path), str(path), oriented=True)
+            if other[:2] != first[:2]:
+                raise unequal(str(paths[0]), first, str(path), other)
+    height, width = size or first[:2]
+    return height, width, channels or first[2]
+
+
+def _read_bytes(path: epath.Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path}: can't be read ({error.strerror or error})") from error

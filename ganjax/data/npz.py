@@ -1,0 +1,129 @@
+"""Images in an `.npz`: `image` and optional `label`; `image_test` and `label_test` for a test split."""
+
+import zipfile
+import zlib
+from typing import IO
+
+import numpy as np
+from etils import epath
+
+from ganjax.data.dataset import Dataset, fetch_arrays, numbered
+from ganjax.errors import RunError, UsageError
+
+_KEYS = {"train": ("image", "label"), "test": ("image_test", "label_test")}
+
+
+def load(
+    path: epath.Path, name: str, split: str, size: tuple[int, int] | None, channels: int | None
+) -> Dataset:
+    """The images in an `.npz`: uint8 [N, H, W] or [N, H, W, C], with labels [N] or without.
+
+    Raises:
+      UsageError: not an `.npz`, no such split, or arrays of the wrong type or shape.
+      RunError: the file can't be read or is damaged.
+    """
+    if split not in _KEYS:
+        raise UsageError(f"{name}: no split '{split}'; an .npz has 'train' and, with image_test, 'test'")
+    headers, labels = _inspect(path)
+    image_key, label_key = _KEYS[split]
+    if image_key not in headers:
+        raise UsageError(
+            f"{name}: no array '{image_key}', which the {split} split needs; "
+            f"it holds {', '.join(headers) or 'none'}"
+        )
+    shape = _image_shape(name, image_key, *headers[image_key])
+    for image, label in _KEYS.values():
+        if label in labels and image in headers:
+            _check_labels(name, label, labels[label], headers[image][0][0])
+    label = labels.get(label_key)
+    # over both splits, so that a class unseen in one of them doesn't change the networks' shapes
+    num_classes = 0 if label is None else 1 + max(int(values.max()) for values in labels.values())
+    height, width = size or shape[1:3]
+    image_shape = (height, width, channels or shape[3])
+
+    def read() -> tuple[np.ndarray, np.ndarray | None]:
+        return _read(path, image_key), label
+
+    return Dataset(
+        name,
+        split,
+        image_shape,
+        num_classes,
+        numbered(num_classes),
+        shape[0],
+        fetch_arrays(read, image_shape),
+    )
+
+
+def _inspect(path: epath.Path) -> tuple[dict[str, tuple[tuple[int, ...], np.dtype]], dict[str, np.ndarray]]:
+    """Every array's shape and type, from their heads alone, and the labels."""
+    labels = {}
+    try:
+        with path.open("rb") as file:
+            if file.read(2) != b"PK":
+                raise UsageError(
+                    f"{path}: not an .npz archive; make one with numpy.savez(path, image=images)"
+                )
+            file.seek(0)
+            with zipfile.ZipFile(file) as archive:
+                headers = {}
+                for member in archive.namelist():
+                    with archive.open(member) as content:
+                        headers[member.removesuffix(".npy")] = _header(content)
+        for _, key in _KEYS.values():
+            if key in headers:
+                labels[key] = _read(path, key)
+    except UsageError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(path, error) from error
+    return headers, labels
+
+
+def _header(content: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(content)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(content)
+    return shape, dtype
+
+
+def _read(path: epath.Path, key: str) -> np.ndarray:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return archive[key]
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise UsageError(f"{path}: '{key}' holds Python objects, expected numbers") from error
+        raise _damaged(path, error) from error
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(path, error) from error
+
+
+def _image_shape(name: str, key: str, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int, int, int]:
+    found = f"{name}: '{key}' is {dtype} {list(shape)}"
+    if dtype != np.uint8:
+        raise UsageError(f"{found}, expected uint8 with values 0 to 255")
+    if len(shape) not in (3, 4):
+        raise UsageError(f"{found}, expected [N, H, W] or [N, H, W, C]")
+    count, height, width, channels = (*shape, 1)[:4]
+    if channels not in (1, 3, 4):
+        raise UsageError(f"{found}, expected 1, 3 or 4 channels as the last axis")
+    if not count * height * width:
+        raise UsageError(f"{found}: there are no images in it")
+    return count, height, width, channels
+
+
+def _check_labels(name: str, key: str, label: np.ndarray, count: int) -> None:
+    found = f"{name}: '{key}' is {label.dtype} {list(label.shape)}"
+    if not np.issubdtype(label.dtype, np.integer):
+        raise UsageError(f"{found}, expected integers")
+    if label.shape != (count,):
+        raise UsageError(f"{found}, expected [{count}], one for each image")
+    if label.size and (label.min() < 0 or label.max() > np.iinfo(np.int32).max):
+        raise UsageError(f"{found} from {label.min()} to {label.max()}, expected 0 and above, as int32 holds")
+
+
+def _damaged(path: epath.Path, error: Exception) -> RunError:
+    if isinstance(error, OSError) and error.strerror:
+        return RunError(f"{path}: can't be read ({error.strerror})")
+    return RunError(f"{path}: the archive is damaged ({error}); write or fetch it again")

@@ -1,0 +1,59 @@
+"""Several sources read side by side: labelled and unlabelled images, two domains."""
+
+from collections.abc import Mapping
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from ganjax.data.source import Source
+from ganjax.errors import UsageError
+from ganjax.gan import Batch, Context
+
+
+class Zip:
+    """Sources joined into nested batches, each in an order of its own. A `Source`.
+
+    Attributes:
+      sources: key -> source; batches are trees with these keys.
+    """
+
+    def __init__(self, sources: Mapping[str, Source]):
+        """Raises UsageError if there is no source."""
+        if not sources:
+            raise UsageError("Zip of no sources: expected at least one")
+        self.sources = dict(sources)
+
+    def indices(self, seed: int, step: int, batch_size: int) -> dict[str, Any]:
+        """key -> that source's indices, under a seed made from `seed` and the key.
+
+        With one seed for all, two sets of one size would always show the same pairs.
+        """
+        return {
+            key: source.indices(_seed(seed, key), step, batch_size) for key, source in self.sources.items()
+        }
+
+    def read(self, indices: Mapping[str, Any]) -> dict[str, Any]:
+        """key -> that source's raw examples."""
+        return {key: source.read(indices[key]) for key, source in self.sources.items()}
+
+    def resident(self) -> dict[str, Any] | None:
+        """key -> that source's whole set; None if any of them is too large."""
+        whole = {}
+        for key, source in self.sources.items():
+            whole[key] = source.resident()
+            if whole[key] is None:
+                return None
+        return whole
+
+    def transform(self, batch: Batch, context: Context) -> Batch:
+        """key -> what that source makes of its examples, each with a stream of its own."""
+        return {
+            key: source.transform(batch[key], context._replace(key=context.stream(key)))
+            for key, source in self.sources.items()
+        }
+
+
+def _seed(seed: int, key: str) -> int:
+    words = np.random.SeedSequence(seed, spawn_key=(crc32(key.encode()),)).generate_state(2, np.uint32)
+    return int(words[0]) << 32 | int(words[1])

@@ -1,0 +1,124 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganjax.data import images
+from ganjax.errors import RunError, UsageError
+
+
+def encode(array_or_image, kind="PNG", **options):
+    image = array_or_image
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(np.asarray(array_or_image))
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+RGB = np.random.default_rng(0).integers(0, 256, (3, 4, 3), np.uint8)
+
+
+def test_decodes_exactly():
+    np.testing.assert_array_equal(images.decode(encode(GREY), "x"), GREY[..., None])
+    np.testing.assert_array_equal(images.decode(encode(RGB), "x"), RGB)
+    assert images.probe(encode(RGB), "x") == (3, 4, 3)
+    assert images.probe(encode(GREY), "x") == (3, 4, 1)
+
+
+def test_channels():
+    np.testing.assert_array_equal(images.decode(encode(GREY), "x", 3), np.stack([GREY] * 3, -1))
+    rgba = images.decode(encode(RGB), "x", 4)
+    np.testing.assert_array_equal(rgba[..., :3], RGB)
+    assert (rgba[..., 3] == 255).all()
+    red = np.zeros((1, 1, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
+    assert images.decode(encode(red), "x", 1).item() == 76  # 0.299 * 255, ITU-R 601
+
+
+def test_transparent_becomes_white_without_alpha():
+    rgba = np.zeros((1, 2, 4), np.uint8)
+    rgba[0, 0] = [9, 8, 7, 255]
+    content = encode(rgba)
+    np.testing.assert_array_equal(images.decode(content, "x"), rgba)
+    np.testing.assert_array_equal(images.decode(content, "x", 3), [[[9, 8, 7], [255, 255, 255]]])
+    assert images.decode(content, "x", 1)[0, 1, 0] == 255
+
+
+def test_palette():
+    palette = Image.fromarray(RGB).convert("P", palette=Image.Palette.ADAPTIVE)
+    np.testing.assert_array_equal(images.decode(encode(palette), "x"), np.asarray(palette.convert("RGB")))
+    holes = Image.new("P", (1, 1), 0)
+    holes.putpalette([10, 20, 30])
+    content = encode(holes, transparency=0)
+    np.testing.assert_array_equal(images.decode(content, "x"), [[[255, 255, 255]]])
+    assert images.decode(content, "x", 4)[0, 0, 3] == 0
+
+
+def test_sixteen_bits_are_scaled():
+    deep = np.array([[0, 257, 32896, 65535]], np.uint16)
+    np.testing.assert_array_equal(images.decode(encode(deep), "x")[0, :, 0], [0, 1, 128, 255])
+
+
+def test_cmyk_and_floats():
+    cmyk = Image.new("CMYK", (2, 2), (0, 255, 255, 0))
+    assert images.decode(encode(cmyk, "TIFF"), "x").tolist()[0][0] == [255, 0, 0]
+    with pytest.raises(RunError, match=r"x.tif: floating-point"):
+        images.decode(encode(np.zeros((2, 2), np.float32), "TIFF"), "x.tif")
+
+
+def test_exif_orientation():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    content = encode(GREY, exif=exif)
+    np.testing.assert_array_equal(images.decode(content, "x", oriented=True)[..., 0], np.rot90(GREY, -1))
+    assert images.probe(content, "x", oriented=True) == (4, 3, 1)
+    np.testing.assert_array_equal(images.decode(content, "x")[..., 0], GREY)
+
+
+def test_resizing():
+    steps = np.kron(np.array([[0, 200], [100, 40]], np.uint8), np.ones((8, 8), np.uint8))
+    small = images.decode(encode(steps), "x", size=(4, 4))[..., 0]
+    assert small.shape == (4, 4)
+    # antialiased: the finest checkers become their mean and not a pick of them
+    checkers = np.indices((16, 16)).sum(0).astype(np.uint8) % 2 * 200
+    np.testing.assert_allclose(images.decode(encode(checkers), "x", size=(4, 4)), 100, atol=12)
+    assert images.decode(encode(GREY), "x", size=(7, 9)).shape == (7, 9, 1)
+
+
+def test_crops_the_centre_rather_than_stretch():
+    wide = np.repeat(np.array([[0, 0, 50, 100, 0, 0]], np.uint8), 2, 0)
+    np.testing.assert_array_equal(images.decode(encode(wide), "x", size=(2, 2))[..., 0], [[50, 100]] * 2)
+    tall = wide.T.copy()
+    np.testing.assert_array_equal(images.decode(encode(tall), "x", size=(2, 2))[..., 0].T, [[50, 100]] * 2)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no image", encode(RGB)[:50], encode(RGB, "JPEG")[:-200]],
+    ids=["empty", "foreign", "cut png", "cut jpeg"],
+)
+def test_bad_images_are_named(content):
+    with pytest.raises(RunError, match=r"^cat.png: .*remove or replace it$"):
+        images.decode(content, "cat.png")
+
+
+@pytest.mark.parametrize("size", [0, -3, (4,), (4, 0), (1, 2, 3), (2.5, 2)])
+def test_bad_sizes(size):
+    with pytest.raises(UsageError, match="image_size="):
+        images.check_size(size)
+
+
+def test_good_sizes_and_channels():
+    assert images.check_size(None) is None
+    assert images.check_size(8) == (8, 8)
+    assert images.check_size([8, 4]) == (8, 4)
+    with pytest.raises(UsageError, match="channels=2"):
+        images.check_channels(2)
+
+
+def test_stack_keeps_the_order():
+    stacked = images.stack(lambda i: np.full((1, 1, 1), i, np.uint8), 200, (1, 1, 1))
+    np.testing.assert_array_equal(stacked.ravel(), np.arange(200))
+    assert images.stack(lambda i: np.zeros((1, 1, 1), np.uint8), 0, (1, 1, 1)).shape == (0, 1, 1, 1)
