@@ -77,7 +77,7 @@ class Watcher:
     def begin(self, step: int, total: int) -> None:
         """Opens the logs; lines of steps that a resumed run will take again are cut off."""
         self._jsonl = JsonlLog.open(self._folder / "metrics.jsonl", step)
-        self._events = TensorBoardLog(self._folder, step if step else None)
+        self._events = TensorBoardLog(self._folder, step if step else None, flush_seconds=0)
         self._progress = Progress(total, step)
         if step:
             self._early.append(f"{self._folder}: going on from step {step} of {total}")

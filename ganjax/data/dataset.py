@@ -44,9 +44,14 @@ class Dataset:
     _arrays: dict[str, np.ndarray] | None = dataclasses.field(default=None, init=False, repr=False)
     _lock: Any = dataclasses.field(default_factory=threading.Lock, init=False, repr=False)
 
-    def indices(self, seed: int, step: int, batch_size: int) -> np.ndarray:
-        """Which examples make up the batch of this step, int64 [batch_size]. See `batch_indices`."""
-        return sampling.batch_indices(self.num_examples, batch_size, seed, step)
+    def indices(self, seed: int, start: int, count: int) -> np.ndarray:
+        """Which examples come after the run's first `start`, int64 [count]. See `batch_indices`."""
+        return sampling.batch_indices(self.num_examples, seed, start, count)
+
+    def example(self, count: int) -> dict[str, np.ndarray]:
+        """Zeros of the form that `read` gives, without reading anything."""
+        images = np.zeros((count, *self.image_shape), np.uint8)
+        return with_labels(images, np.zeros(count, np.int32) if self.num_classes else None)
 
     def read(self, indices: Any) -> dict[str, np.ndarray]:
         """The examples at `indices` [n]: "image" uint8 [n, H, W, C] and, where labelled, "label" int32 [n].

@@ -21,30 +21,29 @@ def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     return order
 
 
-def batch_indices(num_examples: int, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """Which examples make up the batch of a step.
+def batch_indices(num_examples: int, seed: int, start: int, count: int) -> np.ndarray:
+    """Which examples come after the first `start` of a run.
 
     The epochs, each in an order of its own, are laid end to end, and batches are cut from them without
     gaps: no example is dropped, a batch may straddle epochs, and a set may be smaller than a batch.
 
     Args:
       num_examples: the size of the set, at least 1.
-      batch_size: at least 1.
       seed: at least 0.
-      step: batches of this size before this one, at least 0.
+      start: examples before these, over the whole run, at least 0.
+      count: at least 1.
     Returns:
-      int64 [batch_size], each in [0, num_examples).
+      int64 [count], each in [0, num_examples).
     Raises:
       UsageError: an argument is below its minimum.
     """
-    given = {"num_examples": num_examples, "batch_size": batch_size, "seed": seed, "step": step}
-    for (name, value), minimum in zip(given.items(), (1, 1, 0, 0), strict=True):
+    given = {"num_examples": num_examples, "seed": seed, "start": start, "count": count}
+    for (name, value), minimum in zip(given.items(), (1, 0, 0, 1), strict=True):
         if value < minimum:
             raise UsageError(f"{name}={value}: must be at least {minimum}")
-    start = int(step) * int(batch_size)
-    pieces, missing = [], int(batch_size)
+    pieces, missing = [], int(count)
     while missing:
-        epoch, place = divmod(start + batch_size - missing, int(num_examples))
+        epoch, place = divmod(int(start) + int(count) - missing, int(num_examples))
         piece = epoch_order(int(num_examples), int(seed), epoch)[place : place + missing]
         pieces.append(piece)
         missing -= len(piece)

@@ -24,14 +24,18 @@ class Zip:
             raise UsageError("Zip of no sources: expected at least one")
         self.sources = dict(sources)
 
-    def indices(self, seed: int, step: int, batch_size: int) -> dict[str, Any]:
+    def indices(self, seed: int, start: int, count: int) -> dict[str, Any]:
         """key -> that source's indices, under a seed made from `seed` and the key.
 
         With one seed for all, two sets of one size would always show the same pairs.
         """
         return {
-            key: source.indices(_seed(seed, key), step, batch_size) for key, source in self.sources.items()
+            key: source.indices(_seed(seed, key), start, count) for key, source in self.sources.items()
         }
+
+    def example(self, count: int) -> dict[str, Any]:
+        """key -> zeros of the form of that source's examples."""
+        return {key: source.example(count) for key, source in self.sources.items()}
 
     def read(self, indices: Mapping[str, Any]) -> dict[str, Any]:
         """key -> that source's raw examples."""

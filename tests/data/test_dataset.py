@@ -28,11 +28,11 @@ def test_resident_and_random_access_read_the_same(monkeypatch, labels):
     kept, fetched = [], []
     small, large = _dataset(kept, labels), _dataset(fetched, labels)
     assert small.resident() is not None
-    indices = small.indices(seed=3, step=2, batch_size=4)
+    indices = small.indices(seed=3, start=8, count=4)
     expected = small.read(indices)
     monkeypatch.setattr(dataset, "MEMORY_BUDGET", 5 * 2 * 3 - 1)
     assert large.resident() is None
-    got = large.read(large.indices(seed=3, step=2, batch_size=4))
+    got = large.read(large.indices(seed=3, start=8, count=4))
     assert got.keys() == expected.keys() == ({"image"} if labels is None else {"image", "label"})
     for key in got:
         np.testing.assert_array_equal(got[key], expected[key])
@@ -46,7 +46,7 @@ def test_the_budget_is_inclusive(monkeypatch):
 
 
 def test_indices_are_those_of_batch_indices():
-    np.testing.assert_array_equal(_dataset([]).indices(1, 7, 4), batch_indices(5, 4, 1, 7))
+    np.testing.assert_array_equal(_dataset([]).indices(1, 28, 4), batch_indices(5, 1, 28, 4))
 
 
 def test_resident_arrays_are_shared_and_cannot_be_written():
@@ -86,7 +86,7 @@ def test_metadata_survive_json():
     assert again.spec() == data.spec()
     assert (again.image_shape, again.num_classes, again.num_examples) == ((4, 6, 1), 10, 256)
     assert again.class_names == data.class_names
-    np.testing.assert_array_equal(again.indices(0, 1, 8), data.indices(0, 1, 8))
+    np.testing.assert_array_equal(again.indices(0, 8, 8), data.indices(0, 8, 8))
     for use in (lambda: again.read(np.array([0])), again.resident):
         with pytest.raises(RunError, match="dataset random: not loaded"):
             use()

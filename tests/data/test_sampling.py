@@ -15,7 +15,7 @@ def test_golden_order():
 
 
 def test_every_epoch_is_a_permutation_and_differs():
-    order = np.concatenate([batch_indices(12, 5, seed=7, step=step) for step in range(12)])
+    order = np.concatenate([batch_indices(12, 7, 5 * step, 5) for step in range(12)])
     epochs = order.reshape(5, 12)
     for epoch in epochs:
         assert sorted(epoch) == list(range(12))
@@ -24,48 +24,48 @@ def test_every_epoch_is_a_permutation_and_differs():
 
 def test_any_access_order_gives_the_same():
     steps = [9, 0, 4, 9, 2]
-    first = [batch_indices(10, 3, 1, step) for step in steps]
+    first = [batch_indices(10, 1, 3 * step, 3) for step in steps]
     epoch_order.cache_clear()
-    again = [batch_indices(10, 3, 1, step) for step in sorted(steps)]
+    again = [batch_indices(10, 1, 3 * step, 3) for step in sorted(steps)]
     np.testing.assert_array_equal(first[1], again[0])
     np.testing.assert_array_equal(first[0], again[-1])
     np.testing.assert_array_equal(first[0], first[3])
 
 
 def test_depends_on_the_position_only():
-    two = np.concatenate([batch_indices(50, 32, 0, step) for step in (6, 7)])
-    np.testing.assert_array_equal(two, batch_indices(50, 64, 0, 3))
+    two = np.concatenate([batch_indices(50, 0, 32 * step, 32) for step in (6, 7)])
+    np.testing.assert_array_equal(two, batch_indices(50, 0, 192, 64))
 
 
 def test_differs_by_seed():
-    assert not np.array_equal(batch_indices(100, 100, 0, 0), batch_indices(100, 100, 1, 0))
+    assert not np.array_equal(batch_indices(100, 0, 0, 100), batch_indices(100, 1, 0, 100))
     # a large seed's second word is not taken for the epoch
     assert not np.array_equal(epoch_order(100, 1 + (2 << 32), 0), epoch_order(100, 1, 2))
 
 
 def test_a_set_smaller_than_a_batch():
-    batch = batch_indices(3, 8, 0, 0)
+    batch = batch_indices(3, 0, 0, 8)
     assert batch.dtype == np.int64
     assert batch.shape == (8,)
     assert sorted(batch[:3]) == sorted(batch[3:6]) == [0, 1, 2]
 
 
 def test_a_batch_is_the_callers_own():
-    batch_indices(10, 10, 0, 0)[:] = 0
-    assert sorted(batch_indices(10, 10, 0, 0)) == list(range(10))
+    batch_indices(10, 0, 0, 10)[:] = 0
+    assert sorted(batch_indices(10, 0, 0, 10)) == list(range(10))
 
 
 def test_late_steps_cost_no_more():
-    assert batch_indices(10, 4, 0, 10**12).shape == (4,)
+    assert batch_indices(10, 0, 4 * 10**12, 4).shape == (4,)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 4, 0, 0), "num_examples=0"),
-        ((4, 0, 0, 0), "batch_size=0"),
-        ((4, 4, -1, 0), "seed=-1"),
-        ((4, 4, 0, -1), "step=-1"),
+        ((0, 0, 0, 4), "num_examples=0"),
+        ((4, -1, 0, 4), "seed=-1"),
+        ((4, 0, -1, 4), "start=-1"),
+        ((4, 0, 0, 0), "count=0"),
     ],
 )
 def test_out_of_range(arguments, message):

@@ -14,7 +14,7 @@ def joined():
 
 
 def test_batches_nest(joined):
-    indices = joined.indices(0, 3, 5)
+    indices = joined.indices(0, 15, 5)
     batch = joined.read(indices)
     assert batch.keys() == {"a", "b"}
     np.testing.assert_array_equal(batch["b"]["image"], joined.sources["b"].read(indices["b"])["image"])
