@@ -182,7 +182,7 @@ class _Training:
     steady_seconds: float = 0.0
     stopping: bool = False  # asked to stop before the end
     saved_step: int = -1
-    saved_time: float = dataclasses.field(default_factory=time.monotonic)
+    saved_time: float = 0.0  # time.monotonic()
     previewed_step: int = -1
 
     def run(self) -> Result:
@@ -276,7 +276,8 @@ class _Training:
             self.images += count * stage.batch_size
             self.stopping = self.interrupted() and self.step < self.stop
             last = self.step >= stop or self.stopping
-            save, preview = self._save_is_due() and not last, self._is_due(self.schedule.preview_steps)
+            save = steady is not None and self._save_is_due() and not last
+            preview = self._is_due(self.schedule.preview_steps)
             if save or preview or last or steady is None:
                 self._receive(pending, runner, stage.batch_size)
                 pending = None
@@ -284,6 +285,7 @@ class _Training:
             if self.first_step_seconds is None:
                 self.first_step_seconds = time.time() - self.started
             if steady is None:
+                self.saved_time = time.monotonic()
                 steady = (time.monotonic(), runner.compile_seconds + self.sampler.compile_seconds, self.images)
             if save or (preview and not last):
                 host = runner.get(state)
