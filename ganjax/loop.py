@@ -6,6 +6,7 @@ never interrupted.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
@@ -182,7 +183,7 @@ class _Training:
     steady_seconds: float = 0.0
     stopping: bool = False  # asked to stop before the end
     saved_step: int = -1
-    saved_time: float = 0.0  # time.monotonic()
+    saved_time: float = math.inf  # time.monotonic() of the last save; at first, of the first step
     previewed_step: int = -1
 
     def run(self) -> Result:
@@ -276,8 +277,7 @@ class _Training:
             self.images += count * stage.batch_size
             self.stopping = self.interrupted() and self.step < self.stop
             last = self.step >= stop or self.stopping
-            save = steady is not None and self._save_is_due() and not last
-            preview = self._is_due(self.schedule.preview_steps)
+            save, preview = self._save_is_due() and not last, self._is_due(self.schedule.preview_steps)
             if save or preview or last or steady is None:
                 self._receive(pending, runner, stage.batch_size)
                 pending = None
