@@ -295,7 +295,7 @@ def _download_and_prepare(builder: Any, name: str, manual: epath.Path) -> Any:
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        import tensorflow as tf  # pyright: ignore[reportMissingImports]
+        import tensorflow as tf  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
 
         tf.config.set_visible_devices([], "GPU")  # else it takes the memory that JAX is to have
         config = tfds.download.DownloadConfig(
