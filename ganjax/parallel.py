@@ -41,17 +41,24 @@ def compiler_options() -> dict[str, Any] | None:
 
 
 class Program:
-    """A function compiled at its first call, with the seconds that took."""
+    """A function compiled at its first call, with the seconds that took.
 
-    def __init__(self, function: Callable):
-        self._function = function  # has been through jit or pmap
+    Args:
+      function: has been through `jit` or `pmap`.
+      once: it will run once: on a CPU, compiling quickly matters more than running quickly.
+    """
+
+    def __init__(self, function: Callable, once: bool = False):
+        self._function, self._once = function, once
         self._compiled: Callable | None = None
         self.compile_seconds = 0.0
 
     def __call__(self, *args):
         if self._compiled is None:
             start = time.perf_counter()
-            self._compiled = self._function.lower(*args).compile(compiler_options=compiler_options())
+            options = {"xla_backend_optimization_level": 1} if self._once else compiler_options()
+            options = options if jax.default_backend() == "cpu" else None
+            self._compiled = self._function.lower(*args).compile(compiler_options=options)
             self.compile_seconds = time.perf_counter() - start
         return self._compiled(*args)
 
@@ -98,7 +105,7 @@ class Runner:
     def create(self, key: Array, raw: Tree) -> GanState:
         """The state at step 0, on the host. `raw` is an example of a raw batch."""
         with jax.default_device(self.devices[0]):
-            return _to_host(self._program("create", lambda: jax.jit(self._create))(key, raw))
+            return _to_host(self._program("create", lambda: jax.jit(self._create), once=True)(key, raw))
 
     def abstract(self, key: Array, raw: Tree) -> GanState:
         """Shapes and types of the state, without computing it."""
@@ -241,9 +248,9 @@ class Runner:
             return self.devices[0]
         return NamedSharding(self._mesh, spec or PartitionSpec())
 
-    def _program(self, name: Any, build: Callable[[], Callable]) -> Program:
+    def _program(self, name: Any, build: Callable[[], Callable], once: bool = False) -> Program:
         if name not in self._programs:
-            self._programs[name] = Program(build())
+            self._programs[name] = Program(build(), once)
         return self._programs[name]
 
 
