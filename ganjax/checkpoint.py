@@ -91,7 +91,9 @@ class Checkpoints:
         Raises:
           RunError: it could not be written; says why, and what there still is.
         """
-        leaves = {name: leaf for name, leaf in flatten(state).items() if leaf.size}  # orbax refuses empty ones
+        leaves = {
+            name: leaf for name, leaf in flatten(state).items() if leaf.size
+        }  # orbax refuses empty ones
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(leaves),
             meta=ocp.args.JsonSave({**meta, "fingerprint": fingerprint(state)}),

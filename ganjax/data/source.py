@@ -4,7 +4,6 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ganjax.gan import Batch, Context
 
