@@ -340,7 +340,7 @@ def _records(builder: Any, split: str) -> Callable[[Sequence[int]], list[bytes]]
         return _tfrecords(info.splits[split].file_instructions)
     raise RunError(
         f"{builder.data_path}: prepared as {', '.join(sorted(formats))}, expected array_record or tfrecord; "
-        "prepare it again with  tfds build --file_format=array_record"
+        "prepare it again with file_format='array_record' (BUILD.md has the lines)"
     )
 
 
