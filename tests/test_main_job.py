@@ -30,7 +30,7 @@ def test_main_job(tmp_path, cache):
     subprocess.run([*command, "--mode=evaluate"], check=True, cwd=tmp_path, env=environment, timeout=900)
     metrics = json.loads((workdir / "evaluation.json").read_text())
     protocol = metrics["label_agreement"]["protocol"]
-    assert protocol["classifier_test_accuracy"] >= 0.985
+    assert protocol["classifier"]["test_accuracy"] >= 0.985
     assert metrics["label_agreement"]["value"] >= 0.98
     assert metrics["within_class_diversity_ratio"]["minimum"] >= 0.8
     assert metrics["classifier_frechet_distance"]["value"] < 30
