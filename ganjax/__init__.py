@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ganjax.families.adversarial import adversarial
-    from ganjax.gan import Context, Effects, Experiment, Gan, GanState, Phase, Stage, always, due_phases, every
+    from ganjax.gan import (
+        Context,
+        Effects,
+        Experiment,
+        Gan,
+        GanState,
+        Phase,
+        Stage,
+        always,
+        due_phases,
+        every,
+    )
     from ganjax.loop import train
     from ganjax.step import create_state, train_step
 
@@ -20,7 +31,18 @@ _WHERE = {
     "create_state": "ganjax.step",
     "train_step": "ganjax.step",
 } | dict.fromkeys(
-    ("Context", "Effects", "Experiment", "Gan", "GanState", "Phase", "Stage", "always", "due_phases", "every"),
+    (
+        "Context",
+        "Effects",
+        "Experiment",
+        "Gan",
+        "GanState",
+        "Phase",
+        "Stage",
+        "always",
+        "due_phases",
+        "every",
+    ),
     "ganjax.gan",
 )
 

@@ -19,8 +19,7 @@ Tree = Any  # a pytree of arrays
 Batch = Any  # a pytree whose leaves have the batch as their first axis
 
 
-@flax.struct.dataclass
-class GanState:
+class GanState(flax.struct.PyTreeNode):
     """All that changes while a GAN trains.
 
     Attributes:

@@ -27,8 +27,8 @@ class Observer(Protocol):
     def begin(self, step: int, total: int) -> None:
         """Training starts at `step` (0, or where a checkpoint was)."""
 
-    def progress(self, step: int, batch_size: int, metrics: Mapping[str, float]) -> None:
-        """Steps were done. `metrics` are the latest values."""
+    def progress(self, step: int, images: int, metrics: Mapping[str, float]) -> None:
+        """Steps were done, on so many images. `metrics` are the latest values."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """A line for the logs."""
@@ -286,7 +286,11 @@ class _Training:
                 self.first_step_seconds = time.time() - self.started
             if steady is None:
                 self.saved_time = time.monotonic()
-                steady = (time.monotonic(), runner.compile_seconds + self.sampler.compile_seconds, self.images)
+                steady = (
+                    time.monotonic(),
+                    runner.compile_seconds + self.sampler.compile_seconds,
+                    self.images,
+                )
             if save or (preview and not last):
                 host = runner.get(state)
                 if preview:

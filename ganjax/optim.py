@@ -20,8 +20,9 @@ def scale_by_learning_rate(learning_rate: float | Schedule) -> optax.GradientTra
         del params
         return optax.EmptyState()
 
-    def update(updates, state, params=None, *, step, **extra):
-        del params, extra
+    def update(updates, state, params=None, **extra):
+        del params
+        step = extra["step"]  # from `train_step`
         rate = learning_rate(step) if callable(learning_rate) else learning_rate
         return jax.tree.map(lambda u: jnp.asarray(-rate, u.dtype) * u, updates), state
 

@@ -41,18 +41,27 @@ def compiler_options() -> dict[str, Any] | None:
 
 
 class Program:
-    """A function compiled at its first call, with the seconds that took."""
+    """A function compiled at its first call, with the seconds that took.
 
-    def __init__(self, function: Callable):
-        self._function = function  # has been through jit or pmap
+    Args:
+      function: has been through `jit` or `pmap`.
+      once: it will run once: on a CPU, compiling quickly matters more than running quickly.
+    """
+
+    def __init__(self, function: Any, once: bool = False):
+        self._function, self._once = function, once
         self._compiled: Callable | None = None
         self.compile_seconds = 0.0
 
     def __call__(self, *args):
         if self._compiled is None:
             start = time.perf_counter()
-            self._compiled = self._function.lower(*args).compile(compiler_options=compiler_options())
+            options = {"xla_backend_optimization_level": 1} if self._once else compiler_options()
+            options = options if jax.default_backend() == "cpu" else None
+            lowered = self._function.lower(*args)
+            self._compiled = lowered.compile(compiler_options=options)
             self.compile_seconds = time.perf_counter() - start
+        assert self._compiled is not None
         return self._compiled(*args)
 
 
@@ -98,7 +107,7 @@ class Runner:
     def create(self, key: Array, raw: Tree) -> GanState:
         """The state at step 0, on the host. `raw` is an example of a raw batch."""
         with jax.default_device(self.devices[0]):
-            return _to_host(self._program("create", lambda: jax.jit(self._create))(key, raw))
+            return _to_host(self._program("create", lambda: jax.jit(self._create), once=True)(key, raw))
 
     def abstract(self, key: Array, raw: Tree) -> GanState:
         """Shapes and types of the state, without computing it."""
@@ -138,17 +147,11 @@ class Runner:
         if self.kind == "pmap":
             n = len(self.devices)
             raw = jax.tree.map(lambda x: x.reshape(n, x.shape[0] // n, *x.shape[1:]), raw)
-
-            def build():
-                one = functools.partial(self._one, due=due, axis_name=AXIS)
-                return jax.pmap(one, AXIS, in_axes=(0, 0, None), devices=self.devices, donate_argnums=0)
         else:
             raw = jax.device_put(raw, self._placement(PartitionSpec(AXIS)))
-
-            def build():
-                return jax.jit(functools.partial(self._one, due=due), donate_argnums=0)
-
-        state, metrics = self._program(due, build)(state, raw, key)
+        one = functools.partial(self._one, due=due, axis_name=self._axis_name)
+        program = self._program(due, lambda: self._on_devices(one, in_axes=(0, 0, None)))
+        state, metrics = program(state, raw, key)
         return state, {name: x[0] for name, x in metrics.items()} if self.kind == "pmap" else metrics
 
     def steps(
@@ -177,23 +180,26 @@ class Runner:
         stacked = jax.tree.map(lambda *xs: np.stack(xs).astype(np.int32), *indices)
         count = np.int32(len(dues))
         which = np.asarray(which, np.int32)
-        many = functools.partial(self._many, axis_name=AXIS if self.kind == "pmap" else None)
         if self.kind == "pmap":
             n = len(self.devices)
             stacked = jax.tree.map(lambda x: x.reshape(x.shape[0], n, -1), stacked)
-
-            def build():
-                axes = (0, None, 1, None, None, None)
-                return jax.pmap(many, AXIS, in_axes=axes, devices=self.devices, donate_argnums=0)
         else:
             stacked = jax.device_put(stacked, self._placement(PartitionSpec(None, AXIS)))
-
-            def build():
-                return jax.jit(many, donate_argnums=0)
-
-        program = self._program("window", build)
+        many = functools.partial(self._many, axis_name=self._axis_name)
+        axes = (0, None, 1, None, None, None)
+        program = self._program("window", lambda: self._on_devices(many, in_axes=axes))
         state, metrics = program(state, arrays, stacked, which, count, key)
         return state, {name: x[0] for name, x in metrics.items()} if self.kind == "pmap" else metrics
+
+    def _on_devices(self, function: Callable, in_axes: tuple) -> Callable:
+        """`function` under `pmap` or `jit`, its first argument donated; `in_axes` are pmap's."""
+        if self.kind != "pmap":
+            return jax.jit(function, donate_argnums=0)
+        return jax.pmap(function, AXIS, in_axes=in_axes, devices=self.devices, donate_argnums=0)
+
+    @property
+    def _axis_name(self) -> str | None:
+        return AXIS if self.kind == "pmap" else None
 
     @functools.cached_property
     def _distinct_dues(self) -> list[tuple[int, ...]]:
@@ -205,9 +211,7 @@ class Runner:
                 lambda index, examples: jax.tree.map(lambda x: x[index[i]], examples), indices, arrays
             )
 
-        branches = [
-            functools.partial(self._one, due=due, axis_name=axis_name) for due in self._distinct_dues
-        ]
+        branches = [functools.partial(self._one, due=due, axis_name=axis_name) for due in self._distinct_dues]
         shapes = [jax.eval_shape(branch, state, gather(0), key)[1] for branch in branches]
         names = sorted({name for metrics in shapes for name in metrics})
 
@@ -241,9 +245,9 @@ class Runner:
             return self.devices[0]
         return NamedSharding(self._mesh, spec or PartitionSpec())
 
-    def _program(self, name: Any, build: Callable[[], Callable]) -> Program:
+    def _program(self, name: Any, build: Callable[[], Callable], once: bool = False) -> Program:
         if name not in self._programs:
-            self._programs[name] = Program(build())
+            self._programs[name] = Program(build(), once)
         return self._programs[name]
 
 

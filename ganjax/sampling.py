@@ -49,7 +49,7 @@ class Sampler:
           options: the family's own, static.
         """
         options = dict(options or {})
-        inputs = {"seeds": np.asarray(seeds, np.uint32)}
+        inputs: dict[str, np.ndarray] = {"seeds": np.asarray(seeds, np.uint32)}
         if labels is not None:
             inputs["labels"] = np.asarray(labels, np.int32)
         if latents is not None:

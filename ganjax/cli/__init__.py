@@ -52,7 +52,10 @@ def main(argv: Sequence[str] | None = None, *, package: str = "ganjax.experiment
             from ganjax.cli import command
 
             return command.run(
-                list(sys.argv[1:] if argv is None else argv), package=package, signals=signals, started=_STARTED
+                list(sys.argv[1:] if argv is None else argv),
+                package=package,
+                signals=signals,
+                started=_STARTED,
             )
         except errors.UsageError as error:
             print(f"ganjax: {error}", file=sys.stderr)

@@ -128,7 +128,9 @@ def _define() -> flags.FlagValues:
     text("mode", "train", "What to do: train, sample, interpolate, evaluate, list, or what the family adds.")
     text("workdir", None, "The run's folder. Default: runs/EXPERIMENT-seedSEED.")
     integer("seed", 0, "Of everything random in training.", 0, 2**32 - 1)
-    text("data_dir", None, "Where prepared TFDS datasets are. Default: $TFDS_DATA_DIR, ~/tensorflow_datasets.")
+    text(
+        "data_dir", None, "Where prepared TFDS datasets are. Default: $TFDS_DATA_DIR, ~/tensorflow_datasets."
+    )
     integer("steps", None, "train: stop after this many steps of the run. Default: its end.", 1)
     flags.DEFINE_enum(
         "parallel",
@@ -150,7 +152,9 @@ def _define() -> flags.FlagValues:
     integer("log_steps", 50, "train: a line in the logs every so many steps; 0: none.", 0)
     integer("preview_steps", 500, "train: fixed samples every so many steps; 0: only at the end.", 0)
     text("seeds", None, "sample, interpolate: which latents, as in 0-63 or 1,5,9-12.")
-    text("labels", None, "sample, interpolate: which classes, as in 0-9; every seed is drawn for every label.")
+    text(
+        "labels", None, "sample, interpolate: which classes, as in 0-9; every seed is drawn for every label."
+    )
     text(
         "out",
         None,
@@ -184,7 +188,7 @@ def _help(values: flags.FlagValues, package: str) -> str:
     lines = [USAGE]
     for name in [*_BELONGS_TO, "experiment", "mode"]:
         flag = values[name]
-        default = "" if flag.default in (None, "") else f" Default: {flag.default_as_str.strip(chr(39))}."
+        default = "" if flag.default in (None, "") else f" Default: {flag.default}."
         lines.append(f"  --{name}: {flag.help}{default}")
     if values.experiment:
         module = experiments.find(values.experiment, package)

@@ -28,9 +28,7 @@ def run(command: Command) -> int:
     stage = run.experiment.stages[meta["stage"]]
     num_classes, count = run.experiment.num_classes, command.flags.num_samples
     if num_classes and count % num_classes:
-        raise UsageError(
-            f"--num_samples={count}: it does not divide evenly over the {num_classes} classes"
-        )
+        raise UsageError(f"--num_samples={count}: it does not divide evenly over the {num_classes} classes")
     train, test = _real(command, stage.data)
     _say("classifier: trained once for a dataset, then kept")
     classifier = cached_classifier(train, test, stage.data.num_classes)
@@ -45,9 +43,7 @@ def run(command: Command) -> int:
         if name not in results:
             raise UsageError(f"--metrics={name}: there is no such metric; {nearest(name, results)}")
     drawn = {"seeds": f"0-{count - 1}", "step": meta["step"], "weights": "averaged" if state.ema else "last"}
-    answer = {
-        name: {**results[name], "protocol": {**results[name]["protocol"], **drawn}} for name in wanted
-    }
+    answer = {name: {**results[name], "protocol": {**results[name]["protocol"], **drawn}} for name in wanted}
     write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
     print(json.dumps(answer))
     _say(f"{out}: {time.monotonic() - start:.0f} s for samples and metrics")

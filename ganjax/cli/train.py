@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -47,20 +48,32 @@ def run(command: Command) -> int:
     finally:
         watcher.close()
     total = sum(stage.steps for stage in run.experiment.stages)
-    summary = result._asdict() | {"complete": result.step == total}
+    summary = result._asdict() | {"complete": result.step == total, "peak_memory_mb": peak_memory_mb()}
     del summary["interrupted"]
     write_atomically(run.folder / "result.json", json.dumps(jsonable(summary), indent=2).encode() + b"\n")
     signals.noting = False
     if result.interrupted:
         assert signals.noted is not None
         name = signal.Signals(signals.noted).name
-        print(f"{name}: saved step {result.step} of {total} in {run.folder}; the same command goes on from it")
+        print(
+            f"{name}: saved step {result.step} of {total} in {run.folder}; the same command goes on from it"
+        )
         return 128 + signals.noted
     rate = f", {result.images_per_second:,.0f} images/s" if result.images_per_second else ""
     print(f"step {result.step} of {total}{rate}, {duration(result.wall_seconds)} in all")
     print(f"fingerprint {result.fingerprint}")
     print(f"run in {run.folder}; samples in {run.folder / 'samples'}")
     return 0
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory that this process has held, in MB; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
 
 
 class Watcher:

@@ -154,7 +154,7 @@ def _convert(image: "Image.Image", channels: int, name: str) -> "Image.Image":
         values = np.asarray(image)
         if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
             raise RunError(f"{name}: pixels outside 0 to 65535; save the image with 8 bits")
-        image = Image.fromarray((values.astype(np.uint32) // 257).astype(np.uint8))
+        image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
     if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
         # Colours under transparent pixels are arbitrary: without an alpha channel they'd come to light
         image = image.convert("RGBA")

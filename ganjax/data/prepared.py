@@ -295,7 +295,7 @@ def _download_and_prepare(builder: Any, name: str, manual: epath.Path) -> Any:
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        import tensorflow as tf  # pyright: ignore[reportMissingImports]
+        import tensorflow as tf  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
 
         tf.config.set_visible_devices([], "GPU")  # else it takes the memory that JAX is to have
         config = tfds.download.DownloadConfig(
@@ -340,7 +340,7 @@ def _records(builder: Any, split: str) -> Callable[[Sequence[int]], list[bytes]]
         return _tfrecords(info.splits[split].file_instructions)
     raise RunError(
         f"{builder.data_path}: prepared as {', '.join(sorted(formats))}, expected array_record or tfrecord; "
-        "prepare it again with  tfds build --file_format=array_record"
+        "prepare it again with file_format='array_record' (BUILD.md has the lines)"
     )
 
 

@@ -4,7 +4,6 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ganjax.gan import Batch, Context
 
@@ -27,11 +26,11 @@ class Source(Protocol):
         """Raw examples of the right form, without reading any."""
         ...
 
-    def read(self, indices: Any) -> dict[str, np.ndarray]:
-        """The raw examples at `indices`, uint8 images, on the host."""
+    def read(self, indices: Any) -> Any:
+        """The raw examples at `indices`, uint8 images, on the host: a tree of numpy arrays."""
         ...
 
-    def resident(self) -> dict[str, np.ndarray] | None:
+    def resident(self) -> Any:
         """The whole raw set, to be kept on an accelerator and gathered from; None if it is too large."""
         ...
 

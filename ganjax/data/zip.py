@@ -29,9 +29,7 @@ class Zip:
 
         With one seed for all, two sets of one size would always show the same pairs.
         """
-        return {
-            key: source.indices(_seed(seed, key), start, count) for key, source in self.sources.items()
-        }
+        return {key: source.indices(_seed(seed, key), start, count) for key, source in self.sources.items()}
 
     def example(self, count: int) -> dict[str, Any]:
         """key -> zeros of the form of that source's examples."""

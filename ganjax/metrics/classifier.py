@@ -1,7 +1,7 @@
 """A small classifier, trained here and from scratch, that judges samples of small labelled image sets.
 
 It sees uint8 images, as a viewer does, and is trained on the same training images as the GAN but
-apart from it. MNIST takes about half a minute on two CPU cores.
+apart from it. MNIST takes 62 s of CPU time (jax 0.10.2), about a minute on two busy cores.
 """
 
 import dataclasses
@@ -254,7 +254,7 @@ def train_classifier(
     batch_size = min(batch_size, len(images))
     steps_per_epoch = len(images) // batch_size
     network = Network(num_classes)
-    params = jax.jit(network.init)(jax.random.key(seed), images[:1])["params"]
+    params = _first_params(network, image_shape, seed)
     optimizer = optax.adamw(_schedule(learning_rate, epochs * steps_per_epoch), weight_decay=1e-2)
     opt_state = optimizer.init(params)
 
@@ -404,6 +404,18 @@ def random_shifts(images: np.ndarray, max_shift: int, draw: np.random.Generator)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
     top, left = draw.integers(0, 2 * max_shift + 1, size=(2, count))
     return np.ascontiguousarray(np.moveaxis(windows[np.arange(count), top, left], 1, -1))
+
+
+def _first_params(network: Network, image_shape: tuple[int, ...], seed: int) -> Params:
+    """LeCun's normal kernels and zero biases, drawn by numpy: compiling flax's own takes seconds on a CPU."""
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
+    shapes: Any = jax.eval_shape(network.init, jax.random.key(0), image)["params"]
+    draw = np.random.default_rng([seed])
+    flat = {}
+    for path, leaf in sorted(flax.traverse_util.flatten_dict(shapes).items()):
+        scale = 0.0 if path[-1] == "bias" else np.prod(leaf.shape[:-1]) ** -0.5
+        flat[path] = (scale * draw.standard_normal(leaf.shape)).astype(np.float32)
+    return jax.tree.map(jnp.asarray, flax.traverse_util.unflatten_dict(flat))
 
 
 def _schedule(peak: float, steps: int) -> optax.Schedule:

@@ -13,8 +13,8 @@ from ganjax.layers import BatchNorm, Conv, ConvTranspose
 _normal = nn.initializers.normal(0.02)
 
 
-def check_image_shape(shape: tuple[int, int, int], factor: int) -> None:
-    """Raises ValueError unless height and width are multiples of `factor`."""
+def check_image_shape(shape: tuple[int, ...], factor: int) -> None:
+    """Raises ValueError unless height and width of [H, W, C] are multiples of `factor`."""
     height, width, _ = shape
     if height % factor or width % factor or min(height, width) < factor:
         raise ValueError(
@@ -52,7 +52,9 @@ class ConditionalGenerator(nn.Module):
         x = nn.Dense(height // 4 * (width // 4) * 2 * self.width, use_bias=False, dtype=self.dtype)(x)
         x = x.reshape(-1, height // 4, width // 4, 2 * self.width)
         x = nn.relu(BatchNorm(dtype=self.dtype)(x, train=train))
-        x = ConvTranspose(self.width, (4, 4), (2, 2), use_bias=False, kernel_init=_normal, dtype=self.dtype)(x)
+        x = ConvTranspose(self.width, (4, 4), (2, 2), use_bias=False, kernel_init=_normal, dtype=self.dtype)(
+            x
+        )
         x = nn.relu(BatchNorm(dtype=self.dtype)(x, train=train))
         x = ConvTranspose(channels, (4, 4), (2, 2), kernel_init=_normal, dtype=self.dtype)(x)
         return jnp.tanh(x.astype(jnp.float32))

@@ -56,9 +56,15 @@ def test_palette():
     assert images.decode(content, "x", 4)[0, 0, 3] == 0
 
 
+def test_a_transparent_colour():
+    content = encode(np.array([[0, 50]], np.uint8), transparency=0)
+    np.testing.assert_array_equal(images.decode(content, "x")[0, :, 0], [255, 50])
+    np.testing.assert_array_equal(images.decode(content, "x", 4)[0, :, 3], [0, 255])
+
+
 def test_sixteen_bits_are_scaled():
-    deep = np.array([[0, 257, 32896, 65535]], np.uint16)
-    np.testing.assert_array_equal(images.decode(encode(deep), "x")[0, :, 0], [0, 1, 128, 255])
+    deep = np.array([[0, 128, 129, 257, 32896, 65535]], np.uint16)
+    np.testing.assert_array_equal(images.decode(encode(deep), "x")[0, :, 0], [0, 0, 1, 1, 128, 255])
 
 
 def test_cmyk_and_floats():
