@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -60,6 +61,8 @@ def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) 
     name = values.experiment or _recorded_experiment(values)
     if not name:
         raise UsageError(f"--experiment=NAME is missing; {nearest('', experiments.names(package))}")
+    if name.endswith(".py"):
+        name = os.path.normpath(name)  # ./my_gan.py is my_gan.py: one run
     module = experiments.find(name, package)
     command = Command(name, module, overrides, values, package, signals, started)
     if mode in MODES:
