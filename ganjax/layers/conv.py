@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 Conv = nn.Conv
@@ -146,6 +147,6 @@ class ConvTranspose(nn.Module):
         """[N, H, W, C] -> [N, H', W', features]."""
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
         bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = conv_transpose(x, kernel, self.strides, self.padding)
         return y if bias is None else y + bias.reshape(1, 1, 1, -1)
