@@ -20,10 +20,12 @@ class AdversarialLoss(NamedTuple):
     Attributes:
       discriminator: (real logits, fake logits) -> loss of the same shape.
       generator: fake logits -> loss of the same shape.
+      boundary: above it a logit says "real"; None where only differences of logits mean anything.
     """
 
     discriminator: Callable[[jax.Array, jax.Array], jax.Array]
     generator: Callable[[jax.Array], jax.Array]
+    boundary: float | None = 0.0
 
 
 def sigmoid_cross_entropy(logits: jax.Array, label: float) -> jax.Array:
@@ -95,6 +97,6 @@ def wasserstein_generator_loss(fake_logits: jax.Array) -> jax.Array:
 
 NON_SATURATING = AdversarialLoss(minimax_discriminator_loss, non_saturating_generator_loss)
 MINIMAX = AdversarialLoss(minimax_discriminator_loss, minimax_generator_loss)
-LEAST_SQUARES = AdversarialLoss(least_squares_discriminator_loss, least_squares_generator_loss)
+LEAST_SQUARES = AdversarialLoss(least_squares_discriminator_loss, least_squares_generator_loss, boundary=0.5)
 HINGE = AdversarialLoss(hinge_discriminator_loss, wasserstein_generator_loss)
-WASSERSTEIN = AdversarialLoss(wasserstein_discriminator_loss, wasserstein_generator_loss)
+WASSERSTEIN = AdversarialLoss(wasserstein_discriminator_loss, wasserstein_generator_loss, boundary=None)

@@ -102,7 +102,7 @@ def test_programs_are_compiled_once(toy):
     seconds = draw.compile_seconds
     assert seconds > 0
     for seeds in ([1], range(9), np.arange(4, dtype=np.int64)):
-        assert draw(state, list(seeds)).shape == (len(seeds), 1, 1, 2)
+        assert draw(state, np.asarray(seeds)).shape == (len(seeds), 1, 1, 2)
     # A state from the host, or with other numbers, is no new program.
     np.testing.assert_array_equal(draw(jax.device_get(state), [1, 2, 3]), once)
     draw(state.replace(ema=jax.tree.map(lambda x: x + 1, state.ema)), [1])

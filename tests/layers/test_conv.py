@@ -41,11 +41,11 @@ def by_definition(x: np.ndarray, kernel: np.ndarray, strides, padding) -> np.nda
         dilated = dilated[:, keep] if axis == 1 else dilated[:, :, keep]
     kh, kw = kernel.shape[:2]
     rows, columns = dilated.shape[1] - kh + 1, dilated.shape[2] - kw + 1
-    return sum(
-        dilated[:, i : i + rows, j : j + columns] @ kernel[i, j].astype(np.float64)
-        for i in range(kh)
-        for j in range(kw)
-    )
+    output = np.zeros((n, rows, columns, kernel.shape[3]))
+    for i in range(kh):
+        for j in range(kw):
+            output += dilated[:, i : i + rows, j : j + columns] @ kernel[i, j].astype(np.float64)
+    return output
 
 
 def theirs(x, kernel, strides, padding):

@@ -14,6 +14,10 @@ def activations(seed: int = 0, shape=(4, 3, 3, 2)) -> jax.Array:
     return jnp.asarray(draw.normal([1.5, -3.0], [2.0, 0.5], size=shape), jnp.float32)
 
 
+def apply(layer: nn.Module, *args, **kwargs) -> Any:
+    return layer.apply(*args, **kwargs)
+
+
 @pytest.fixture(scope="module")
 def variables() -> Any:
     return {
@@ -37,12 +41,12 @@ def test_variables_are_those_of_flax():
 @pytest.mark.parametrize("shape", [(4, 3, 3, 2), (6, 2)])
 def test_output_is_that_of_flax(variables, shape):
     x = activations(shape=shape)
-    ours, changes = BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
-    theirs, their_changes = flax_norm(True).apply(variables, x, mutable=["batch_stats"])
+    ours, changes = apply(BatchNorm(), variables, x, train=True, mutable=["batch_stats"])
+    theirs, their_changes = apply(flax_norm(True), variables, x, mutable=["batch_stats"])
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(
-        BatchNorm().apply(variables, x, train=False),
-        flax_norm(False).apply(variables, x),
+        apply(BatchNorm(), variables, x, train=False),
+        apply(flax_norm(False), variables, x),
         rtol=1e-5,
         atol=1e-6,
     )
@@ -52,14 +56,14 @@ def test_output_is_that_of_flax(variables, shape):
 
 
 def test_gradients_are_those_of_flax(variables):
-    def total(apply, variables, x):
-        return jnp.sum(jnp.sin(apply(variables, x)[0]))
+    def total(function, variables, x):
+        return jnp.sum(jnp.sin(function(variables, x)[0]))
 
     def ours(variables, x):
-        return BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
+        return apply(BatchNorm(), variables, x, train=True, mutable=["batch_stats"])
 
     def theirs(variables, x):
-        return flax_norm(True).apply(variables, x, mutable=["batch_stats"])
+        return apply(flax_norm(True), variables, x, mutable=["batch_stats"])
 
     left, right = (
         jax.jit(jax.grad(lambda v, x, f=f: total(f, v, x), (0, 1)))(variables, activations())
@@ -75,13 +79,13 @@ def test_gradients_are_those_of_flax(variables):
 def test_running_statistics_by_hand(variables):
     """0.9 old + 0.1 new, the new variance unbiased (n / (n - 1) times the batch's) as PyTorch keeps it."""
     x = np.asarray(activations(), np.float64).reshape(-1, 2)
-    _, changes = BatchNorm().apply(variables, activations(), train=True, mutable=["batch_stats"])
+    _, changes = apply(BatchNorm(), variables, activations(), train=True, mutable=["batch_stats"])
     expected_mean = 0.9 * np.array([0.5, -2.0]) + 0.1 * x.mean(0)
     expected_var = 0.9 * np.array([2.0, 0.3]) + 0.1 * x.var(0, ddof=1)
     np.testing.assert_allclose(changes["batch_stats"]["mean"], expected_mean, rtol=1e-5)
     np.testing.assert_allclose(changes["batch_stats"]["var"], expected_var, rtol=1e-5)
     # flax keeps the biased one: 36 values, so theirs moves by 35/36 of the batch's share of ours.
-    _, theirs = flax_norm(True).apply(variables, activations(), mutable=["batch_stats"])
+    _, theirs = apply(flax_norm(True), variables, activations(), mutable=["batch_stats"])
     np.testing.assert_allclose(
         theirs["batch_stats"]["var"], 0.9 * np.array([2.0, 0.3]) + 0.1 * x.var(0), rtol=1e-5
     )
@@ -91,12 +95,12 @@ def test_initialising_and_evaluating_move_no_statistics(variables):
     fresh: Any = BatchNorm().init(jax.random.key(0), activations(), train=True)
     np.testing.assert_array_equal(fresh["batch_stats"]["mean"], [0, 0])
     np.testing.assert_array_equal(fresh["batch_stats"]["var"], [1, 1])
-    _, changes = BatchNorm().apply(variables, activations(), train=False, mutable=["batch_stats"])
+    _, changes = apply(BatchNorm(), variables, activations(), train=False, mutable=["batch_stats"])
     jax.tree.map(np.testing.assert_array_equal, changes["batch_stats"], variables["batch_stats"])
 
 
 def test_momentum_is_the_share_that_is_kept(variables):
-    _, changes = BatchNorm(momentum=0.0).apply(variables, activations(), train=True, mutable=["batch_stats"])
+    _, changes = apply(BatchNorm(momentum=0.0), variables, activations(), train=True, mutable=["batch_stats"])
     np.testing.assert_allclose(
         changes["batch_stats"]["mean"], np.asarray(activations()).reshape(-1, 2).mean(0), rtol=1e-5
     )
@@ -105,7 +109,7 @@ def test_momentum_is_the_share_that_is_kept(variables):
 def test_bfloat16_keeps_float32_statistics(variables):
     x = activations().astype(jnp.bfloat16)
     layer = BatchNorm(dtype=jnp.dtype("bfloat16"))
-    output, changes = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+    output, changes = apply(layer, variables, x, train=True, mutable=["batch_stats"])
     assert output.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(changes)} == {np.dtype("float32")}
     # The statistics are of the rounded input, computed in float32: no second rounding.
@@ -114,15 +118,15 @@ def test_bfloat16_keeps_float32_statistics(variables):
         changes["batch_stats"]["mean"], 0.9 * np.array([0.5, -2.0]) + 0.1 * exact.mean(0), rtol=1e-5
     )
     # Without a dtype the result has the input's; with one, that.
-    assert BatchNorm().apply(variables, x, train=False).dtype == jnp.bfloat16
-    assert BatchNorm(dtype=jnp.dtype("float32")).apply(variables, x, train=False).dtype == jnp.float32
+    assert apply(BatchNorm(), variables, x, train=False).dtype == jnp.bfloat16
+    assert apply(BatchNorm(dtype=jnp.dtype("float32")), variables, x, train=False).dtype == jnp.float32
 
 
 def test_a_large_mean_costs_no_precision(variables):
     """Deviations of 1 around 10,000: mean and variance in one pass of float32, or x * s - m * s,
     lose them."""
     x = activations() + 1e4
-    ours, _ = BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
+    ours, _ = apply(BatchNorm(), variables, x, train=True, mutable=["batch_stats"])
     exact = np.asarray(x, np.float64)
     exact = (exact - exact.mean((0, 1, 2))) / np.sqrt(exact.var((0, 1, 2)) + 1e-5)
     exact = exact * np.asarray(variables["params"]["scale"]) + np.asarray(variables["params"]["bias"])
@@ -130,8 +134,8 @@ def test_a_large_mean_costs_no_precision(variables):
 
 
 def test_one_value_has_no_variance(variables):
-    output, changes = BatchNorm().apply(
-        variables, jnp.array([[3.0, -1.0]]), train=True, mutable=["batch_stats"]
+    output, changes = apply(
+        BatchNorm(), variables, jnp.array([[3.0, -1.0]]), train=True, mutable=["batch_stats"]
     )
     np.testing.assert_allclose(output, [[-0.2, 0.4]], atol=1e-5)  # the bias
     np.testing.assert_allclose(changes["batch_stats"]["var"], [1.8, 0.27], rtol=1e-5)
