@@ -30,8 +30,8 @@ class Observer(Protocol):
     def progress(self, step: int, images: int, metrics: Mapping[str, float]) -> None:
         """Steps were done, on so many images. `metrics` are the latest values."""
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """A line for the logs."""
+    def log(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
+        """A line for the logs. `seconds`: since the start, summed over resumes."""
 
     def preview(self, step: int, images: np.ndarray, columns: int) -> None:
         """Images [n, H, W, C] in [-1, 1] of the fixed latents, to be laid out in `columns`."""
@@ -65,7 +65,7 @@ class Result(NamedTuple):
       step: global.
       images_seen: over all resumes.
       wall_seconds: from the start to the last step, summed over resumes.
-      first_step_seconds: from the start of this process to the end of its first step.
+      first_step_seconds: from the start of this process to the end of its first step; None if it took none.
       images_per_second: in the steady state of this process, compile time apart.
       compile_seconds: of this process.
       resumed_from: the steps at which the run was taken up again.
@@ -321,7 +321,8 @@ class _Training:
                     raise RunError(f"step {step}: {name} is {value}. {self._last_good()}")
             self.metrics.update(values)
             if self.schedule.log_steps and step % self.schedule.log_steps == 0:
-                self.observer.log(step, self.metrics)
+                seconds = self.earlier_seconds + time.time() - self.started
+                self.observer.log(step, seconds, self.metrics)
         count = len(dispatched.dues)
         self.observer.progress(dispatched.first + count, count * batch_size, self.metrics)
 

@@ -25,7 +25,7 @@ def run(command: Command) -> int:
     flags = command.flags
     signals = command.signals
     run = workdir.claim(command)
-    watcher = Watcher(run.folder, command.started)
+    watcher = Watcher(run.folder)
     signals.noting = True
     try:
         checkpoints = Checkpoints(run.folder / "checkpoints", keep=flags.keep)
@@ -48,9 +48,14 @@ def run(command: Command) -> int:
     finally:
         watcher.close()
     total = sum(stage.steps for stage in run.experiment.stages)
+    path = run.folder / "result.json"
+    if result.first_step_seconds is None and path.exists():  # keep the figures of the run that trained
+        signals.noting = False
+        print(f"{run.folder}: already at step {result.step} of {total}; fingerprint {result.fingerprint}")
+        return 0
     summary = result._asdict() | {"complete": result.step == total, "peak_memory_mb": peak_memory_mb()}
     del summary["interrupted"]
-    write_atomically(run.folder / "result.json", json.dumps(jsonable(summary), indent=2).encode() + b"\n")
+    write_atomically(path, json.dumps(jsonable(summary), indent=2).encode() + b"\n")
     signals.noting = False
     if result.interrupted:
         assert signals.noted is not None
@@ -79,8 +84,8 @@ def peak_memory_mb() -> float | None:
 class Watcher:
     """Writes metrics.jsonl, TensorBoard's events and the sample grids, and shows progress."""
 
-    def __init__(self, folder: epath.Path, started: float):
-        self._folder, self._started = folder, started
+    def __init__(self, folder: epath.Path):
+        self._folder = folder
         self._jsonl: JsonlLog | None = None
         self._events: TensorBoardLog | None = None
         self._progress: Progress | None = None
@@ -103,12 +108,12 @@ class Watcher:
         self._images += images
         self._progress.update(step, self._rate(), metrics)
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         """One line in each log."""
         assert self._jsonl is not None
         assert self._events is not None
         rate = self._rate()
-        record: dict[str, Any] = {"step": step, "seconds": round(time.time() - self._started, 3)}
+        record: dict[str, Any] = {"step": step, "seconds": round(seconds, 3)}
         self._jsonl.write(record | {"images_per_second": rate and round(rate, 1)} | dict(metrics))
         self._events.scalars(step, dict(metrics) | ({"images_per_second": rate} if rate else {}))
         self._images, self._since = 0, time.monotonic()
