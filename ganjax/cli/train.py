@@ -49,7 +49,8 @@ def run(command: Command) -> int:
         watcher.close()
     total = sum(stage.steps for stage in run.experiment.stages)
     path = run.folder / "result.json"
-    if result.first_step_seconds is None and path.exists():  # keep the figures of the run that trained
+    if result.first_step_seconds is None and _fingerprint_in(path) == result.fingerprint:
+        # No step was taken: the figures of the process that trained stay.
         signals.noting = False
         print(f"{run.folder}: already at step {result.step} of {total}; fingerprint {result.fingerprint}")
         return 0
@@ -69,6 +70,13 @@ def run(command: Command) -> int:
     print(f"fingerprint {result.fingerprint}")
     print(f"run in {run.folder}; samples in {run.folder / 'samples'}")
     return 0
+
+
+def _fingerprint_in(path: epath.Path) -> str | None:
+    try:
+        return json.loads(path.read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def peak_memory_mb() -> float | None:
