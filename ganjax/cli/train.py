@@ -99,6 +99,7 @@ class Watcher:
         self._progress: Progress | None = None
         self._early: list[str] = []
         self._images, self._since = 0, time.monotonic()
+        self._last_rate: float | None = None
 
     def begin(self, step: int, total: int) -> None:
         """Opens the logs; lines of steps that a resumed run will take again are cut off."""
@@ -124,7 +125,7 @@ class Watcher:
         record: dict[str, Any] = {"step": step, "seconds": round(seconds, 3)}
         self._jsonl.write(record | {"images_per_second": rate and round(rate, 1)} | dict(metrics))
         self._events.scalars(step, dict(metrics) | ({"images_per_second": rate} if rate else {}))
-        self._images, self._since = 0, time.monotonic()
+        self._images, self._since, self._last_rate = 0, time.monotonic(), rate
 
     def preview(self, step: int, images: np.ndarray, columns: int) -> None:
         """A grid, as a file and in TensorBoard."""
@@ -150,5 +151,6 @@ class Watcher:
                 print(text)
 
     def _rate(self) -> float | None:
+        """Images a second since the last log line; that line's own while there is too little to go by."""
         seconds = time.monotonic() - self._since
-        return self._images / seconds if self._images and seconds > 0 else None
+        return self._images / seconds if seconds > 1.0 else self._last_rate
