@@ -412,6 +412,6 @@ def test_steps_learn(compiled_step, state):
     state = state.replace(params={**state.params, GENERATOR: far}, ema={**state.ema, GENERATOR: far})
     assert distance(state) > 3.6
     points = real_points()
-    for _ in range(150):
+    for _ in range(50):
         state, _ = compiled_step(state, points, KEY, due=BOTH)
     assert distance(state) < 2.5

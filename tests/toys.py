@@ -84,7 +84,7 @@ def plane_gan(
             Phase(CRITIC, critic_loss, due[0], streams[0], accumulate),
             Phase(GENERATOR, generator_loss, due[1], streams[1], accumulate),
         ),
-        optimizers=optimizers or {GENERATOR: optax.adam(1e-2), CRITIC: optax.adam(2e-2)},
+        optimizers=optimizers or {GENERATOR: optax.adam(0.03), CRITIC: optax.adam(0.06)},
         sample=sample,
         **{"latents": lambda keys: random.normal(keys, (2,)), **parts},
     )
