@@ -88,7 +88,7 @@ class Result(NamedTuple):
 
 def stage_key(seed: int, stage: int) -> Array:
     """The PRNG key of a stage of the run with this seed."""
-    return jax.random.fold_in(jax.random.key(seed), stage)
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), stage)
 
 
 def abstract_state(experiment: Experiment, stage: int) -> GanState:
