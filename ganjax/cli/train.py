@@ -14,6 +14,7 @@ from ganjax import loop
 from ganjax.checkpoint import Checkpoints
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
+from ganjax.errors import RunError
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
 from ganjax.report.log import JsonlLog, TensorBoardLog, jsonable
@@ -25,9 +26,8 @@ def run(command: Command) -> int:
     flags = command.flags
     signals = command.signals
     run = workdir.claim(command)
-    watcher = Watcher(run.folder, command.started)
     signals.noting = True
-    try:
+    with Watcher(run.folder, command.started) as watcher:
         checkpoints = Checkpoints(run.folder / "checkpoints", keep=flags.keep)
         result = loop.train(
             run.experiment,
@@ -45,12 +45,8 @@ def run(command: Command) -> int:
             interrupted=lambda: signals.noted is not None,
             started=command.started,
         )
-    finally:
-        watcher.close()
     total = sum(stage.steps for stage in run.experiment.stages)
-    summary = result._asdict() | {"complete": result.step == total, "peak_memory_mb": peak_memory_mb()}
-    del summary["interrupted"]
-    write_atomically(run.folder / "result.json", json.dumps(jsonable(summary), indent=2).encode() + b"\n")
+    _write_result(run.folder / "result.json", result, total)
     signals.noting = False
     if result.interrupted:
         assert signals.noted is not None
@@ -64,6 +60,19 @@ def run(command: Command) -> int:
     print(f"fingerprint {result.fingerprint}")
     print(f"run in {run.folder}; samples in {run.folder / 'samples'}")
     return 0
+
+
+def _write_result(path: epath.Path, result: loop.Result, total: int) -> None:
+    """Writes result.json. Where nothing was trained, what it says of the run's speed is worth keeping."""
+    if result.first_step_seconds is None and path.exists():
+        try:
+            if json.loads(path.read_text())["fingerprint"] == result.fingerprint:
+                return
+        except (ValueError, LookupError, TypeError):  # damaged
+            pass
+    summary = result._asdict() | {"complete": result.step == total, "peak_memory_mb": peak_memory_mb()}
+    del summary["interrupted"]
+    write_atomically(path, json.dumps(jsonable(summary), indent=2).encode() + b"\n")
 
 
 def peak_memory_mb() -> float | None:
@@ -88,9 +97,12 @@ class Watcher:
         self._images, self._since = 0, time.monotonic()
 
     def begin(self, step: int, total: int) -> None:
-        """Opens the logs; lines of steps that a resumed run will take again are cut off."""
+        """Opens the logs; lines of steps that a resumed run will take again are cut off.
+
+        That holds for a run without a checkpoint too, which was killed early and starts again.
+        """
         self._jsonl = JsonlLog.open(self._folder / "metrics.jsonl", step)
-        self._events = TensorBoardLog(self._folder, step if step else None, flush_seconds=0)
+        self._events = TensorBoardLog(self._folder, step, flush_seconds=0)
         self._progress = Progress(total, step)
         if step:
             self._early.append(f"{self._folder}: going on from step {step} of {total}")
@@ -135,6 +147,16 @@ class Watcher:
         if self._progress is None:
             for text in self._early:
                 print(text)
+
+    def __enter__(self) -> "Watcher":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            self.close()
+        except RunError:  # the disk is full: the first message says more
+            if error is None:
+                raise
 
     def _rate(self) -> float | None:
         seconds = time.monotonic() - self._since
