@@ -86,7 +86,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: epath.PathLike, keep: int = 3, *, read_only: bool = False):
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells of every file, and of reading only
+        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every file, and what is read-only
         self.folder = epath.Path(folder)
         self._read_only = read_only
         options = ocp.CheckpointManagerOptions(

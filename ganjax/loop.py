@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ganjax.checkpoint import Checkpoints, fingerprint, flatten
@@ -28,7 +29,7 @@ class Observer(Protocol):
         """Training starts at `step` (0, or where a checkpoint was)."""
 
     def progress(self, step: int, images: int, metrics: Mapping[str, float]) -> None:
-        """Steps were done, on so many images. `metrics` are the latest values."""
+        """A step was done, on so many images. `metrics` are the latest values, and change later."""
 
     def log(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         """A line for the logs. `seconds`: since the start, summed over resumes."""
@@ -239,7 +240,7 @@ class _Training:
         self.step = self.saved_step = meta["step"]
         self.images, self.metrics = meta["images_seen"], meta["metrics"]
         self.earlier_seconds = self.wall_seconds = meta["wall_seconds"]
-        self.resumed_from = [*meta["resumed_from"], self.step]
+        self.resumed_from = [*meta["resumed_from"], *([self.step] if self.step < self.stop else [])]
         return meta["stage"], state
 
     def _train_stage(self, index: int, runner: Runner, host: GanState) -> GanState:
@@ -277,7 +278,8 @@ class _Training:
             self.images += count * stage.batch_size
             self.stopping = self.interrupted() and self.step < self.stop
             last = self.step >= stop or self.stopping
-            save, preview = self._save_is_due() and not last, self._is_due(self.schedule.preview_steps)
+            save = self._save_is_due()
+            preview = self._is_due(self.schedule.preview_steps) and not self.stopping
             if save or preview or last or steady is None:
                 self._receive(pending, runner, stage.batch_size)
                 pending = None
@@ -285,18 +287,18 @@ class _Training:
             if self.first_step_seconds is None:
                 self.first_step_seconds = time.time() - self.started
             if steady is None:
-                self.saved_time = time.monotonic()
+                self.saved_time = min(self.saved_time, time.monotonic())
                 steady = (
                     time.monotonic(),
                     runner.compile_seconds + self.sampler.compile_seconds,
                     self.images,
                 )
-            if save or (preview and not last):
+            if save or preview:
                 host = runner.get(state)
-                if preview:
-                    self._preview(host)
                 if save:
                     self._save(index, host)
+                if preview:
+                    self._preview(host)
         if steady is not None:
             began, compiled, images = steady
             compiled = runner.compile_seconds + self.sampler.compile_seconds - compiled
@@ -320,18 +322,18 @@ class _Training:
                 if not np.isfinite(value):
                     raise RunError(f"step {step}: {name} is {value}. {self._last_good()}")
             self.metrics.update(values)
+            self.observer.progress(step, batch_size, self.metrics)
             if self.schedule.log_steps and step % self.schedule.log_steps == 0:
                 seconds = self.earlier_seconds + time.time() - self.started
                 self.observer.log(step, seconds, self.metrics)
-        count = len(dispatched.dues)
-        self.observer.progress(dispatched.first + count, count * batch_size, self.metrics)
 
     def _save(self, index: int, state: GanState) -> None:
         """Writes a checkpoint of a state on the host, unless this step has one."""
         if self.checkpoints is None or self.step == self.saved_step:
             return
         for name, leaf in flatten(state).items():
-            if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
+            # jax's issubdtype: numpy's does not count bfloat16 among the floats
+            if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(leaf).all():
                 raise RunError(f"step {self.step}: {name} is not finite. {self._last_good()}")
         meta = {
             "step": self.step,

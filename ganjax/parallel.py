@@ -40,6 +40,29 @@ def compiler_options() -> dict[str, Any] | None:
     return options
 
 
+def arrangement(kind: str, batch_size: int) -> tuple[str, list[Any]]:
+    """Which of "none", "pmap" and "sharded" it will be, and on which devices.
+
+    Args:
+      kind: one of `KINDS`. "auto" is "pmap" on several devices and "none" on one.
+      batch_size: of the global batch.
+    Raises:
+      UsageError: the kind is unknown, or the batch does not split evenly.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"--parallel={kind}: expected one of {', '.join(KINDS)}")
+    devices = jax.devices()
+    if kind == "auto":
+        kind = "pmap" if len(devices) > 1 else "none"
+    if kind == "none":
+        devices = devices[:1]
+    if batch_size % len(devices):
+        raise UsageError(
+            f"--config.batch_size={batch_size}: it does not split evenly over {len(devices)} devices"
+        )
+    return kind, devices
+
+
 class Program:
     """A function compiled at its first call, with the seconds that took.
 
@@ -81,17 +104,7 @@ class Runner:
     def __init__(
         self, kind: str, gan: Gan, transform: Callable, batch_size: int, num_steps: int, window: int = 1
     ):
-        if kind not in KINDS:
-            raise UsageError(f"--parallel={kind}: expected one of {', '.join(KINDS)}")
-        self.devices = jax.devices()
-        if kind == "auto":
-            kind = "pmap" if len(self.devices) > 1 else "none"
-        if kind == "none":
-            self.devices = self.devices[:1]
-        if batch_size % len(self.devices):
-            raise UsageError(
-                f"--config.batch_size={batch_size}: it does not split evenly over {len(self.devices)} devices"
-            )
+        kind, self.devices = arrangement(kind, batch_size)
         self.kind, self.gan, self.batch_size, self.window = kind, gan, batch_size, window
         self._transform = transform
         self._num_steps = num_steps

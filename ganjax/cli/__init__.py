@@ -1,5 +1,6 @@
 """The command line. This module imports little, so that a mistake in the flags is answered at once."""
 
+import os
 import signal
 import sys
 import time
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 _STARTED = time.time()
 
 
-class Interrupted(BaseException):
+class Interrupted(KeyboardInterrupt):  # which asyncio and others let through
     """SIGINT or SIGTERM came where there is nothing to save."""
 
     def __init__(self, signum: int):
@@ -25,13 +26,17 @@ class Signals:
     def __init__(self):
         self.noting = False
         self.noted: int | None = None
+        self._raised = False
 
     def __call__(self, signum: int, frame: object) -> None:
         del frame
-        if not self.noting or self.noted is not None:
-            self.noting = False
+        if self._raised:  # on the way out, where another exception would be a traceback
+            os._exit(128 + signum)
+        if self.noting and self.noted is None:
+            self.noted = signum
+        else:
+            self._raised = True
             raise Interrupted(signum)
-        self.noted = signum
 
 
 def main(argv: Sequence[str] | None = None, *, package: str = "ganjax.experiments") -> int:

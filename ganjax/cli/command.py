@@ -3,7 +3,7 @@
 import functools
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from absl import flags
 
 from ganjax import config as settings
 from ganjax.cli import Signals, experiments
-from ganjax.errors import UsageError, nearest
+from ganjax.errors import RunError, UsageError, nearest
 
 USAGE = """\
 python run.py --experiment=NAME [--mode=train] [--config.KEY=VALUE ...] [flags]
@@ -57,23 +57,33 @@ def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) 
     mode = values.mode
     if mode == "list":
         _refuse_foreign_flags(values, mode)
+        for key in overrides:
+            raise UsageError(f"--config.{key} does nothing in --mode=list")
         return list_experiments(package)
     name = values.experiment or _recorded_experiment(values)
+    if name.endswith(".py"):
+        name = os.path.normpath(name)  # "./toy.py" and "toy.py" are one experiment
     if not name:
         raise UsageError(f"--experiment=NAME is missing; {nearest('', experiments.names(package))}")
-    if name.endswith(".py"):
-        name = os.path.normpath(name)  # ./my_gan.py is my_gan.py: one run
     module = experiments.find(name, package)
     command = Command(name, module, overrides, values, package, signals, started)
     if mode in MODES:
         _refuse_foreign_flags(values, mode)
         return MODES[mode]()(command)
-    from ganjax.cli import workdir
-
-    own = workdir.open_run(command).experiment.modes if values.mode else {}
+    own = _own_modes(command)
     if mode in own:
         return own[mode](command)
     raise UsageError(f"--mode={mode}: there is no such mode; {nearest(mode, [*MODES, 'list', *own])}")
+
+
+def _own_modes(command: Command) -> Mapping[str, Callable]:
+    """What the experiment adds to the modes; nothing where it has not been trained, for it is not built."""
+    from ganjax.cli import workdir
+
+    try:
+        return workdir.open_run(command).experiment.modes
+    except RunError:
+        return {}
 
 
 def list_experiments(package: str) -> int:

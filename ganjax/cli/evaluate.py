@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Iterable
 
 import numpy as np
 from etils import epath
@@ -17,6 +18,15 @@ from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
 from ganjax.sampling import Sampler
 
+METRICS = (
+    "label_agreement",
+    "mean_confidence",
+    "class_shares",
+    "within_class_diversity_ratio",
+    "classifier_frechet_distance",
+    "classifier_frechet_distance_real",
+)  # what `judge` answers with; the first only of conditional models
+
 
 def run(command: Command) -> int:
     """Evaluates; prints one JSON object; returns the exit code."""
@@ -29,6 +39,9 @@ def run(command: Command) -> int:
     num_classes, count = run.experiment.num_classes, command.flags.num_samples
     if num_classes and count % num_classes:
         raise UsageError(f"--num_samples={count}: it does not divide evenly over the {num_classes} classes")
+    wanted = command.flags.metrics.split(",") if command.flags.metrics else []
+    for name in wanted:
+        _check_metric(name, METRICS)
     train, test = _real(command, stage.data)
     _say("classifier: trained once for a dataset, then kept")
     classifier = cached_classifier(train, test, stage.data.num_classes)
@@ -38,20 +51,26 @@ def run(command: Command) -> int:
     seeds = np.arange(count)
     images = pictures.to_uint8(Sampler(stage.gan, chunk=200)(state, seeds, labels))
     results = judge(images, labels, train=train, test=test, classifier=classifier)
-    wanted = command.flags.metrics.split(",") if command.flags.metrics else list(results)
+    wanted = wanted or list(results)
     for name in wanted:
-        if name not in results:
-            raise UsageError(f"--metrics={name}: there is no such metric; {nearest(name, results)}")
+        _check_metric(name, results)
     drawn = {"seeds": f"0-{count - 1}", "step": meta["step"], "weights": "averaged" if state.ema else "last"}
     answer = {name: {**results[name], "protocol": {**results[name]["protocol"], **drawn}} for name in wanted}
+    print(json.dumps(answer), flush=True)  # before the file, which may fail after all this work
     write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
-    print(json.dumps(answer))
     _say(f"{out}: {time.monotonic() - start:.0f} s for samples and metrics")
     return 0
 
 
-def _real(command: Command, dataset: data.Dataset) -> tuple[dict, dict]:
+def _check_metric(name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise UsageError(f"--metrics={name}: there is no such metric; {nearest(name, known)}")
+
+
+def _real(command: Command, dataset: data.Source) -> tuple[dict, dict]:
     """The real training and test images, of the form that the run was trained on."""
+    if not isinstance(dataset, data.Dataset):
+        raise UsageError("--mode=evaluate: it judges runs on one data set by name, which this run is not")
     height, width, channels = dataset.image_shape
     splits = []
     for split in ("train", "test"):

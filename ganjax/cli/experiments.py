@@ -26,8 +26,10 @@ def find(name: str, package: str) -> ModuleType:
       UsageError: there is none of that name (the nearest are named), or it is not an experiment.
     """
     if name.endswith(".py"):
-        module = _from_file(pathlib.Path(name))
+        module = _from_file(pathlib.Path(name).expanduser())
     elif "." in name:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise UsageError(f"--experiment={name}: neither a .py file nor a dotted module")
         try:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:

@@ -7,7 +7,7 @@ from etils import epath
 
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
-from ganjax.cli.sample import read_lists
+from ganjax.cli.sample import MAX_GRID, read_lists
 from ganjax.errors import UsageError
 from ganjax.report import images as pictures
 from ganjax.sampling import Sampler, latents, slerp
@@ -24,10 +24,15 @@ def run(command: Command) -> int:
     out = epath.Path(command.flags.out or run.folder).expanduser()
     if out.suffix not in (".png", ".gif", ""):
         raise UsageError(f"--out={out}: expected a .png, a .gif, or a folder for both")
+    rows = len(labels) or 1
+    count = rows * len(seeds) * command.flags.frames
+    if count > MAX_GRID:
+        raise UsageError(f"--seeds={command.flags.seeds}: {count} images are too many for a strip, or a GIF")
     state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr))
     gan = run.experiment.stages[meta["stage"]].gan
+    if gan.latents is None:
+        raise UsageError("--mode=interpolate: this model has no latents to go between")
     path = closed_path(latents(gan, seeds), command.flags.frames)
-    rows = len(labels) or 1
     drawn = Sampler(gan)(
         state,
         np.zeros(rows * len(path), np.uint32),

@@ -59,9 +59,9 @@ def read_lists(
     """`--seeds` and `--labels`; by default ten seeds for every class, or `default_seeds` without classes."""
     flags = command.flags
     text = flags.seeds if flags.seeds is not None else "0-9" if num_classes else default_seeds
-    seeds = settings.parse_integers(text, name="--seeds", maximum=MAX_SEED)
+    seeds = settings.parse_integers(text, name="seeds", maximum=MAX_SEED)
     labels = tuple(range(num_classes))
     if flags.labels is not None:
-        labels = settings.parse_integers(flags.labels, name="--labels")
+        labels = settings.parse_integers(flags.labels, name="labels")
         workdir.check_labels(labels, num_classes)
     return seeds, labels

@@ -14,6 +14,7 @@ from ganjax import loop
 from ganjax.checkpoint import Checkpoints
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
+from ganjax.errors import RunError
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
 from ganjax.report.log import JsonlLog, TensorBoardLog, jsonable
@@ -25,9 +26,8 @@ def run(command: Command) -> int:
     flags = command.flags
     signals = command.signals
     run = workdir.claim(command)
-    watcher = Watcher(run.folder)
     signals.noting = True
-    try:
+    with Watcher(run.folder) as watcher:
         checkpoints = Checkpoints(run.folder / "checkpoints", keep=flags.keep)
         result = loop.train(
             run.experiment,
@@ -45,18 +45,8 @@ def run(command: Command) -> int:
             interrupted=lambda: signals.noted is not None,
             started=command.started,
         )
-    finally:
-        watcher.close()
     total = sum(stage.steps for stage in run.experiment.stages)
-    path = run.folder / "result.json"
-    if result.first_step_seconds is None and _fingerprint_in(path) == result.fingerprint:
-        # No step was taken: the figures of the process that trained stay.
-        signals.noting = False
-        print(f"{run.folder}: already at step {result.step} of {total}; fingerprint {result.fingerprint}")
-        return 0
-    summary = result._asdict() | {"complete": result.step == total, "peak_memory_mb": peak_memory_mb()}
-    del summary["interrupted"]
-    write_atomically(path, json.dumps(jsonable(summary), indent=2).encode() + b"\n")
+    _write_result(run.folder / "result.json", result, total)
     signals.noting = False
     if result.interrupted:
         assert signals.noted is not None
@@ -72,11 +62,17 @@ def run(command: Command) -> int:
     return 0
 
 
-def _fingerprint_in(path: epath.Path) -> str | None:
-    try:
-        return json.loads(path.read_text())["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _write_result(path: epath.Path, result: loop.Result, total: int) -> None:
+    """Writes result.json. Where nothing was trained, what it says of the run's speed is worth keeping."""
+    if result.first_step_seconds is None and path.exists():
+        try:
+            if json.loads(path.read_text())["fingerprint"] == result.fingerprint:
+                return
+        except (ValueError, LookupError, TypeError):  # damaged
+            pass
+    summary = result._asdict() | {"complete": result.step == total, "peak_memory_mb": peak_memory_mb()}
+    del summary["interrupted"]
+    write_atomically(path, json.dumps(jsonable(summary), indent=2).encode() + b"\n")
 
 
 def peak_memory_mb() -> float | None:
@@ -102,9 +98,12 @@ class Watcher:
         self._last_rate: float | None = None
 
     def begin(self, step: int, total: int) -> None:
-        """Opens the logs; lines of steps that a resumed run will take again are cut off."""
+        """Opens the logs; lines of steps that a resumed run will take again are cut off.
+
+        That holds for a run without a checkpoint too, which was killed early and starts again.
+        """
         self._jsonl = JsonlLog.open(self._folder / "metrics.jsonl", step)
-        self._events = TensorBoardLog(self._folder, step if step else None, flush_seconds=0)
+        self._events = TensorBoardLog(self._folder, step, flush_seconds=0)
         self._progress = Progress(total, step)
         if step:
             self._early.append(f"{self._folder}: going on from step {step} of {total}")
@@ -149,6 +148,16 @@ class Watcher:
         if self._progress is None:
             for text in self._early:
                 print(text)
+
+    def __enter__(self) -> "Watcher":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            self.close()
+        except RunError:  # the disk is full: the first message says more
+            if error is None:
+                raise
 
     def _rate(self) -> float | None:
         """Images a second since the last log line; that line's own while there is too little to go by."""

@@ -18,6 +18,7 @@ from ganjax.cli.command import Command, resolve
 from ganjax.errors import RunError, UsageError
 from ganjax.gan import Experiment, GanState
 from ganjax.loop import abstract_state
+from ganjax.parallel import arrangement
 from ganjax.report.files import write_atomically
 
 PACKAGES = ("ganjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -56,7 +57,12 @@ def read_config(folder: epath.PathLike) -> dict[str, Any]:
     path = epath.Path(folder).expanduser() / "config.json"
     try:
         record = json.loads(path.read_text())
-        if not isinstance(record, dict) or not {"experiment", "config", "seed"} <= set(record):
+        if (
+            not isinstance(record, dict)
+            or not {"experiment", "config", "seed"} <= set(record)
+            or not isinstance(record["experiment"], str)
+            or not isinstance(record["config"], dict)
+        ):
             raise ValueError("it is not a run's description")
         return record
     except OSError as error:
@@ -84,7 +90,11 @@ def open_run(command: Command) -> Run:
     wanted = {"experiment": command.name, "config": settings.to_json(resolve(command, record["config"]))}
     if command.flags["seed"].present:
         wanted["seed"] = command.flags.seed
-    _refuse_other_run(folder, {key: record[key] for key in wanted}, wanted)
+    lines = settings.differences({key: record[key] for key in wanted}, wanted)
+    if lines:
+        raise UsageError(
+            f"{folder} holds another run: {'; '.join(lines)}. Leave that out, or name another --workdir."
+        )
     specs = record.get("data", {})
 
     def load(name: str, *, split: str = "train", **options: Any) -> data.Dataset:
@@ -113,6 +123,8 @@ def claim(command: Command) -> Run:
         return dataset
 
     experiment = _build(command, config, load)
+    for stage in experiment.stages:  # before anything is written
+        arrangement(command.flags.parallel, stage.batch_size)
     identity = {
         "experiment": command.name,
         "config": settings.to_json(config),
@@ -124,10 +136,15 @@ def claim(command: Command) -> Run:
         raise RunError(f"--workdir={folder} is a file; name a folder, or one that does not exist yet")
     if (folder / "config.json").exists():
         there = read_config(folder)
-        _refuse_other_run(folder, {key: there.get(key) for key in identity}, identity)
+        lines = settings.differences({key: there.get(key) for key in identity}, identity)
+        if lines:
+            raise UsageError(
+                f"{folder} holds another run: {'; '.join(lines)}. Give this one a --workdir of its own."
+            )
         return Run(folder, config, experiment, there)
     try:
-        if folder.exists() and any(folder.iterdir()):
+        # A process that was killed while it wrote config.json leaves half of it under another name.
+        if folder.exists() and any(path.suffix != ".part" for path in folder.iterdir()):
             raise UsageError(
                 f"--workdir={folder} holds other files and no run; name an empty folder, or a new one"
             )
@@ -176,14 +193,6 @@ def _build(command: Command, config: Any, load: Callable[..., data.Dataset]) -> 
         raise
     except ValueError as error:
         raise UsageError(f"{command.name}: {' '.join(str(error).split())}") from error
-
-
-def _refuse_other_run(folder: epath.Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    lines = settings.differences(there, here)
-    if lines:
-        raise UsageError(
-            f"{folder} holds another run: {'; '.join(lines)}. Give this one a --workdir of its own."
-        )
 
 
 def _surroundings() -> dict[str, Any]:
