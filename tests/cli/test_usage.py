@@ -201,7 +201,7 @@ def test_a_workdir_whose_data_have_changed(run, tmp_path):
         if count == 10:
             assert run(*argv, "--parallel=none").code == 0
         else:
-            assert_refused(run, argv, 2, r"data is .*\"num_examples\": 10.*\"num_examples\": 12", tmp_path)
+            assert_refused(run, argv, 2, r"num_examples is 10 there and 12 here", tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["train", "sample"])
@@ -240,7 +240,7 @@ def test_half_a_config_of_a_killed_process_is_no_other_file(run, tmp_path):
 
 def archive(**arrays: np.ndarray) -> bytes:
     file = io.BytesIO()
-    np.savez_compressed(file, allow_pickle=False, **arrays)
+    np.savez_compressed(file, allow_pickle=True, **arrays)
     return file.getvalue()
 
 
