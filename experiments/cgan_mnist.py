@@ -34,8 +34,11 @@ class Config:
     latent_size: int = setting(64, "entries of a latent", minimum=1)
     width: int = setting(64, "channels at half the image's size", minimum=1)
     loss: Literal["non_saturating", "least_squares", "hinge"] = setting("non_saturating", "what is minimised")
-    generator_learning_rate: float = setting(5e-4, "of Adam", above=0.0)
-    discriminator_learning_rate: float = setting(5e-4, "of Adam", above=0.0)
+    generator_learning_rate: float = setting(1e-3, "of Adam", above=0.0)
+    discriminator_learning_rate: float = setting(1e-3, "of Adam", above=0.0)
+    decay_start: float = setting(
+        0.5, "share of the steps after which both rates fall to 0", minimum=0.0, maximum=1.0
+    )
     beta1: float = setting(0.5, "of Adam", minimum=0.0, below=1.0)
     ema_decay: float = setting(0.999, "of the averaged generator", minimum=0.0, below=1.0)
 
@@ -50,6 +53,13 @@ def build(config: Config, load=data.load) -> Experiment:
     dtype = jnp.dtype(config.dtype)
     generator = ConditionalGenerator(images.image_shape, images.num_classes, width=config.width, dtype=dtype)
     discriminator = ConditionalDiscriminator(images.num_classes, width=config.width, dtype=dtype)
+
+    def adam(learning_rate: float):
+        start = round(config.decay_start * config.steps)
+        decays = start < config.steps
+        rate = optim.linear_decay(learning_rate, start, config.steps) if decays else learning_rate
+        return optim.adam(rate, b1=config.beta1)
+
     gan = adversarial(
         generator,
         discriminator,
@@ -57,8 +67,8 @@ def build(config: Config, load=data.load) -> Experiment:
         num_classes=images.num_classes,
         loss=LOSSES[config.loss],
         optimizers={
-            "generator": optim.adam(config.generator_learning_rate, b1=config.beta1),
-            "discriminator": optim.adam(config.discriminator_learning_rate, b1=config.beta1),
+            "generator": adam(config.generator_learning_rate),
+            "discriminator": adam(config.discriminator_learning_rate),
         },
         ema_decay=optim.ema_decay(config.ema_decay),
     )

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 import optax
 
 from ganjax import random
@@ -180,8 +179,3 @@ class Experiment(NamedTuple):
 def due_phases(gan: Gan, step: int) -> tuple[int, ...]:
     """The indices of the phases that are due at `step` of the stage: `train_step`'s static `due`."""
     return tuple(i for i, phase in enumerate(gan.phases) if phase.due(step))
-
-
-def scalar_step(step: int | Array) -> Array:
-    """`step` as the state holds it, int32 []."""
-    return jnp.asarray(step, jnp.int32)

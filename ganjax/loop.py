@@ -31,8 +31,8 @@ class Observer(Protocol):
     def progress(self, step: int, images: int, metrics: Mapping[str, float]) -> None:
         """A step was done, on so many images. `metrics` are the latest values, and change later."""
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """A line for the logs."""
+    def log(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
+        """A line for the logs. `seconds`: since the start, summed over resumes."""
 
     def preview(self, step: int, images: np.ndarray, columns: int) -> None:
         """Images [n, H, W, C] in [-1, 1] of the fixed latents, to be laid out in `columns`."""
@@ -66,7 +66,7 @@ class Result(NamedTuple):
       step: global.
       images_seen: over all resumes.
       wall_seconds: from the start to the last step, summed over resumes.
-      first_step_seconds: from the start of this process to the end of its first step.
+      first_step_seconds: from the start of this process to the end of its first step; None if it took none.
       images_per_second: in the steady state of this process, compile time apart.
       compile_seconds: of this process.
       resumed_from: the steps at which the run was taken up again.
@@ -89,7 +89,7 @@ class Result(NamedTuple):
 
 def stage_key(seed: int, stage: int) -> Array:
     """The PRNG key of a stage of the run with this seed."""
-    return jax.random.fold_in(jax.random.key(seed), stage)
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), stage)
 
 
 def abstract_state(experiment: Experiment, stage: int) -> GanState:
@@ -324,7 +324,8 @@ class _Training:
             self.metrics.update(values)
             self.observer.progress(step, batch_size, self.metrics)
             if self.schedule.log_steps and step % self.schedule.log_steps == 0:
-                self.observer.log(step, self.metrics)
+                seconds = self.earlier_seconds + time.time() - self.started
+                self.observer.log(step, seconds, self.metrics)
 
     def _save(self, index: int, state: GanState) -> None:
         """Writes a checkpoint of a state on the host, unless this step has one."""

@@ -5,6 +5,7 @@ that several critic steps to one generator step, or a phase that is rarely due, 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +15,25 @@ Schedule = Callable[[jax.Array], jax.Array]
 
 
 def scale_by_learning_rate(learning_rate: float | Schedule) -> optax.GradientTransformationExtraArgs:
-    """Multiplies updates by -learning_rate, or by -learning_rate(step) of the run's step."""
+    """Multiplies updates by -learning_rate, or by -learning_rate(step) of the run's step.
 
-    def init(params):
+    `update` takes the step as `step=`, and raises ValueError where a schedule is not given it.
+    """
+
+    def init(params: optax.Params) -> optax.OptState:
         del params
         return optax.EmptyState()
 
-    def update(updates, state, params=None, **extra):
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **extra: Any
+    ) -> tuple[optax.Updates, optax.OptState]:
         del params
-        step = extra["step"]  # from `train_step`
-        rate = learning_rate(step) if callable(learning_rate) else learning_rate
+        if not callable(learning_rate):
+            rate = learning_rate
+        elif "step" in extra:
+            rate = learning_rate(extra["step"])
+        else:
+            raise ValueError("this learning rate is a schedule of the run's step: update(..., step=...)")
         return jax.tree.map(lambda u: jnp.asarray(-rate, u.dtype) * u, updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -55,7 +65,7 @@ def ema_decay(decay: float, *, start: int = 0, ramp: bool = True) -> Schedule:
     if not 0.0 <= decay < 1.0:
         raise ValueError(f"decay={decay}: expected a number in [0, 1)")
 
-    def schedule(step):
+    def schedule(step: jax.Array) -> jax.Array:
         since = jnp.asarray(step - start, jnp.float32)
         ramped = jnp.minimum(decay, (1.0 + since) / (10.0 + since)) if ramp else decay
         return jnp.where(since < 0, 0.0, ramped)

@@ -248,7 +248,7 @@ class Runner:
         self, state: GanState, raw: Tree, key: Array, *, due: tuple[int, ...], axis_name: str | None = None
     ) -> tuple[GanState, dict[str, Array]]:
         context = step_context(state, raw, key, axis_name)
-        batch = self._transform(raw, context._replace(key=random.stream(context.key, "data")))
+        batch = self._transform(raw, context._replace(key=random.stream(context.key, "raw batch to batch")))
         state, metrics = train_step(self.gan, state, batch, key, due=due, axis_name=axis_name)
         self.metric_names[due] = sorted(metrics)
         return state, metrics

@@ -5,10 +5,12 @@ the *global* batch folded in. So a draw depends neither on what else was drawn, 
 how many devices share the batch.
 """
 
+import functools
 import zlib
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
 
 
 def stream(key: jax.Array, name: str) -> jax.Array:
@@ -28,21 +30,28 @@ def per_example(key: jax.Array, index: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
 
-def from_seeds(seeds: jax.Array) -> jax.Array:
-    """PRNG keys [n] from integer seeds [n]: one seed is one draw, whatever its place in the batch."""
-    return jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+def from_seeds(seeds: ArrayLike) -> jax.Array:
+    """PRNG keys [n] from integer seeds [n]: one seed is one draw, whatever its place in the batch.
+
+    Always threefry: where `jax_default_prng_impl` is "rbg", a vmapped draw depends on its companions.
+
+    Args:
+      seeds: in [0, 2^32).
+    """
+    make = functools.partial(jax.random.key, impl="threefry2x32")
+    return jax.vmap(make)(jnp.asarray(seeds, jnp.uint32))
 
 
-def normal(keys: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+def normal(keys: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
     """Standard normal [n, *shape]: an independent draw of `shape` from each of the `keys` [n]."""
     return jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
 
 
-def uniform(keys: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+def uniform(keys: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
     """Uniform in [0, 1), [n, *shape]: an independent draw of `shape` from each of the `keys` [n]."""
     return jax.vmap(lambda key: jax.random.uniform(key, shape, dtype))(keys)
 
 
 def randint(keys: jax.Array, minimum: int, maximum: int) -> jax.Array:
     """Integers int32 [n] in [minimum, maximum): one from each of the `keys` [n]."""
-    return jax.vmap(lambda key: jax.random.randint(key, (), minimum, maximum))(keys)
+    return jax.vmap(lambda key: jax.random.randint(key, (), minimum, maximum, jnp.int32))(keys)

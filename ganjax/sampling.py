@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ganjax import random
@@ -19,9 +18,13 @@ class Sampler:
     Args:
       gan: its `sample` draws.
       chunk: how many at a time; the last batch is filled up and cut off.
+    Raises:
+      ValueError: where `chunk` is less than 1.
     """
 
     def __init__(self, gan: Gan, chunk: int = 64):
+        if chunk < 1:
+            raise ValueError(f"chunk={chunk}: expected at least 1")
         self._gan, self._chunk = gan, chunk
         self._programs: dict[Any, Program] = {}
 
@@ -46,41 +49,57 @@ class Sampler:
           seeds: n integers in [0, 2^32).
           labels: n labels for a conditional model.
           latents: [n, Z] in place of those that the seeds give.
-          options: the family's own, static.
+          options: the family's own, static and hashable.
+        Raises:
+          ValueError: where there are no seeds, one is out of range, or labels or latents are not as many.
         """
         options = dict(options or {})
-        inputs: dict[str, np.ndarray] = {"seeds": np.asarray(seeds, np.uint32)}
+        inputs = {"seeds": _checked(seeds)}
         if labels is not None:
             inputs["labels"] = np.asarray(labels, np.int32)
         if latents is not None:
             inputs["latents"] = np.asarray(latents, np.float32)
-        # Only what sampling reads; the optimizers' state stays where it is.
-        state = state.replace(opt_state={})
+        n = len(inputs["seeds"])
+        for name, values in inputs.items():
+            if len(values) != n:
+                raise ValueError(f"{len(values)} {name} for {n} seeds: expected one for each")
+        # Once for all chunks, and only what sampling reads: the optimizers' state stays where it is.
+        state = jax.device_put(state.replace(opt_state={}))
 
         def draw(state, inputs):
             keys = random.from_seeds(inputs["seeds"])
             extra = {"latents": inputs["latents"]} if "latents" in inputs else {}
             return self._gan.sample(state, keys, inputs.get("labels"), **extra, **options)
 
-        name = (tuple(inputs), tuple(sorted(options.items())))
-        if name not in self._programs:
-            self._programs[name] = Program(jax.jit(draw))
-        n = len(inputs["seeds"])
+        program = (tuple(inputs), tuple(sorted(options.items())))
+        if program not in self._programs:
+            self._programs[program] = Program(jax.jit(draw))
         images = []
         for start in range(0, n, self._chunk):
             part = {k: v[start : start + self._chunk] for k, v in inputs.items()}
             count = len(part["seeds"])
             fill = self._chunk - count
             part = {k: np.concatenate([v, np.repeat(v[:1], fill, axis=0)]) for k, v in part.items()}
-            images.append(np.asarray(self._programs[name](state, part), np.float32)[:count])
+            images.append(np.asarray(self._programs[program](state, part), np.float32)[:count])
         return np.concatenate(images)
 
 
 def latents(gan: Gan, seeds: Sequence[int] | np.ndarray) -> np.ndarray:
-    """The latents [n, Z] of n seeds. Raises ValueError if the gan has none."""
+    """The latents [n, Z] of n seeds. Raises ValueError if the gan has none, or for seeds out of range."""
     if gan.latents is None:
         raise ValueError("this model has no latents to go between")
-    return np.asarray(gan.latents(random.from_seeds(jnp.asarray(np.asarray(seeds, np.uint32)))))
+    return np.asarray(gan.latents(random.from_seeds(_checked(seeds))))
+
+
+def _checked(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
+    """As uint32 [n]; numpy alone would take an int64 seed modulo 2^32."""
+    values = np.asarray(seeds)
+    if values.ndim != 1 or not values.size or not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"expected a list of integer seeds; got {values.dtype} {list(values.shape)}")
+    for seed in (values.min(), values.max()):
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed {seed}: expected an integer from 0 to {2**32 - 1}")
+    return values.astype(np.uint32)
 
 
 def slerp(start: np.ndarray, end: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -90,12 +109,14 @@ def slerp(start: np.ndarray, end: np.ndarray, t: np.ndarray) -> np.ndarray:
       start, end: [Z].
       t: [T], 0 at the start, 1 at the end.
     Returns:
-      [T, Z].
+      float32 [T, Z]. Between parallel vectors, and from or to zero, a straight line; between opposite ones
+      too, through zero, because no great circle is the shortest.
     """
-    cosine = np.dot(start, end) / max(float(np.linalg.norm(start) * np.linalg.norm(end)), 1e-12)
-    omega = np.arccos(np.clip(cosine, -1.0, 1.0))
+    start, end = np.asarray(start, np.float64), np.asarray(end, np.float64)
     t = np.asarray(t, np.float64)[:, None]
-    if np.sin(omega) < 1e-6:  # parallel: a straight line is the limit
+    lengths = float(np.linalg.norm(start) * np.linalg.norm(end))
+    omega = np.arccos(np.clip(np.dot(start, end) / lengths, -1.0, 1.0)) if lengths else 0.0
+    if np.sin(omega) < 1e-6:
         return ((1 - t) * start + t * end).astype(np.float32)
     weights = np.sin((1 - t) * omega), np.sin(t * omega)
     return ((weights[0] * start + weights[1] * end) / np.sin(omega)).astype(np.float32)

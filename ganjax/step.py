@@ -24,13 +24,14 @@ def create_state(gan: Gan, key: Array, batch: Batch) -> GanState:
       gan: what will be trained.
       key: PRNG key.
       batch: an example batch; only its shapes and types matter.
+    Raises:
+      ValueError: where a part of `gan` names a player that `init` did not make, or a player that moves
+        has no optimizer.
     """
     params, stats, carry = gan.init(random.stream(key, "init"), batch)
+    _check_names(gan, params)
     for player, project in gan.constrain.items():
         params = {**params, player: project(params[player])}
-    missing = set(gan.optimizers) - set(params)
-    if missing:
-        raise ValueError(f"optimizers name {sorted(missing)}, but the players are {sorted(params)}")
     return GanState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -40,6 +41,24 @@ def create_state(gan: Gan, key: Array, batch: Batch) -> GanState:
         ema={player: jax.tree.map(jnp.copy, params[player]) for player in gan.ema},
         carry=carry,
     )
+
+
+def _check_names(gan: Gan, params: Mapping[str, Tree]) -> None:
+    moving = {phase.player for phase in gan.phases}
+    for part, names in {
+        "phases": moving,
+        "optimizers": set(gan.optimizers),
+        "ema": set(gan.ema),
+        "constrain": set(gan.constrain),
+    }.items():
+        if not names <= set(params):
+            raise ValueError(
+                f"{part} name {sorted(names - set(params))}, but the players are {sorted(params)}"
+            )
+    if not moving <= set(gan.optimizers):
+        raise ValueError(
+            f"no optimizer for {sorted(moving - set(gan.optimizers))}, only for {sorted(gan.optimizers)}"
+        )
 
 
 def train_step(
@@ -62,6 +81,8 @@ def train_step(
       axis_name: the axis of an enclosing `pmap`, over which gradients and metrics are averaged.
     Returns:
       the state after the step, and metrics by name, float32 scalars.
+    Raises:
+      ValueError: where the batch's leaves differ in size, or a phase's micro-batches do not divide it.
     """
     context = step_context(state, batch, key, axis_name)
     due = tuple(range(len(gan.phases))) if due is None else due
@@ -81,7 +102,10 @@ def train_step(
 
 def step_context(state: GanState, batch: Batch, key: Array, axis_name: str | None = None) -> Context:
     """The context of this state's step: its key, and which examples of the global batch are here."""
-    size = jax.tree.leaves(batch)[0].shape[0]
+    sizes = {x.shape[0] for x in jax.tree.leaves(batch)}
+    if len(sizes) != 1:  # taken for one size, the longer leaves would be cut off in silence
+        raise ValueError(f"a batch's leaves have one size on their first axis; got {sorted(sizes)}")
+    (size,) = sizes
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * size
     return Context(
         key=jax.random.fold_in(key, state.step),
@@ -92,18 +116,18 @@ def step_context(state: GanState, batch: Batch, key: Array, axis_name: str | Non
 
 def _descend(
     gan: Gan, phase: Phase, state: GanState, batch: Batch, context: Context
-) -> tuple[GanState, Mapping[str, Array]]:
+) -> tuple[GanState, dict[str, Array]]:
     player = phase.player
     context = context._replace(key=random.stream(context.key, phase.stream or player))
     gradient = jax.value_and_grad(phase.loss, has_aux=True)
     parts = _split(batch, context.index, phase.accumulate)
     gradients: list[Tree] = []
-    metrics: list[Mapping[str, Array]] = []
+    metrics: list[dict[str, Array]] = []
     for part, index in parts:
         (_, effects), grads = gradient(state.params[player], state, part, context._replace(index=index))
         state = _keep(state, player, effects)
         gradients.append(grads)
-        metrics.append(effects.metrics)
+        metrics.append({name: jnp.asarray(x, jnp.float32) for name, x in effects.metrics.items()})
     grads, values = context.mean((_average(gradients), _average(metrics)))
     optimizer = optax.with_extra_args_support(gan.optimizers[player])
     updates, opt_state = optimizer.update(
@@ -115,7 +139,7 @@ def _descend(
     state = state.replace(
         params={**state.params, player: params}, opt_state={**state.opt_state, player: opt_state}
     )
-    return state, {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
+    return state, values
 
 
 def _keep(state: GanState, player: str, effects: Effects) -> GanState:

@@ -39,6 +39,12 @@ for _name in ("no_proxy", "NO_PROXY"):
     os.environ[_name] = "localhost,127.0.0.1,::1"
 os.environ["NO_GCE_CHECK"] = "true"  # or Google's libraries look for a metadata server
 
+# Compiling is what the suite's time goes to, and many tests compile the same programs, some in processes of
+# their own: within one run of the suite each is compiled once.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_home, "compiled")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
 import jax  # noqa: E402  (after the environment, on purpose)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

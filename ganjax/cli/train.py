@@ -27,7 +27,7 @@ def run(command: Command) -> int:
     signals = command.signals
     run = workdir.claim(command)
     signals.noting = True
-    with Watcher(run.folder, command.started) as watcher:
+    with Watcher(run.folder) as watcher:
         checkpoints = Checkpoints(run.folder / "checkpoints", keep=flags.keep)
         result = loop.train(
             run.experiment,
@@ -46,7 +46,15 @@ def run(command: Command) -> int:
             started=command.started,
         )
     total = sum(stage.steps for stage in run.experiment.stages)
-    _write_result(run.folder / "result.json", result, total)
+    path = run.folder / "result.json"
+    if result.first_step_seconds is None and _fingerprint_in(path) == result.fingerprint:
+        # No step was taken: the figures of the process that trained stay.
+        signals.noting = False
+        print(f"{run.folder}: already at step {result.step} of {total}; fingerprint {result.fingerprint}")
+        return 0
+    summary = result._asdict() | {"complete": result.step == total, "peak_memory_mb": peak_memory_mb()}
+    del summary["interrupted"]
+    write_atomically(path, json.dumps(jsonable(summary), indent=2).encode() + b"\n")
     signals.noting = False
     if result.interrupted:
         assert signals.noted is not None
@@ -62,17 +70,11 @@ def run(command: Command) -> int:
     return 0
 
 
-def _write_result(path: epath.Path, result: loop.Result, total: int) -> None:
-    """Writes result.json. Where nothing was trained, what it says of the run's speed is worth keeping."""
-    if result.first_step_seconds is None and path.exists():
-        try:
-            if json.loads(path.read_text())["fingerprint"] == result.fingerprint:
-                return
-        except (ValueError, LookupError, TypeError):  # damaged
-            pass
-    summary = result._asdict() | {"complete": result.step == total, "peak_memory_mb": peak_memory_mb()}
-    del summary["interrupted"]
-    write_atomically(path, json.dumps(jsonable(summary), indent=2).encode() + b"\n")
+def _fingerprint_in(path: epath.Path) -> str | None:
+    try:
+        return json.loads(path.read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def peak_memory_mb() -> float | None:
@@ -88,13 +90,14 @@ def peak_memory_mb() -> float | None:
 class Watcher:
     """Writes metrics.jsonl, TensorBoard's events and the sample grids, and shows progress."""
 
-    def __init__(self, folder: epath.Path, started: float):
-        self._folder, self._started = folder, started
+    def __init__(self, folder: epath.Path):
+        self._folder = folder
         self._jsonl: JsonlLog | None = None
         self._events: TensorBoardLog | None = None
         self._progress: Progress | None = None
         self._early: list[str] = []
         self._images, self._since = 0, time.monotonic()
+        self._last_rate: float | None = None
 
     def begin(self, step: int, total: int) -> None:
         """Opens the logs; lines of steps that a resumed run will take again are cut off.
@@ -115,15 +118,15 @@ class Watcher:
         self._images += images
         self._progress.update(step, self._rate(), metrics)
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         """One line in each log."""
         assert self._jsonl is not None
         assert self._events is not None
         rate = self._rate()
-        record: dict[str, Any] = {"step": step, "seconds": round(time.time() - self._started, 3)}
+        record: dict[str, Any] = {"step": step, "seconds": round(seconds, 3)}
         self._jsonl.write(record | {"images_per_second": rate and round(rate, 1)} | dict(metrics))
         self._events.scalars(step, dict(metrics) | ({"images_per_second": rate} if rate else {}))
-        self._images, self._since = 0, time.monotonic()
+        self._images, self._since, self._last_rate = 0, time.monotonic(), rate
 
     def preview(self, step: int, images: np.ndarray, columns: int) -> None:
         """A grid, as a file and in TensorBoard."""
@@ -159,5 +162,6 @@ class Watcher:
                 raise
 
     def _rate(self) -> float | None:
+        """Images a second since the last log line; that line's own while there is too little to go by."""
         seconds = time.monotonic() - self._since
-        return self._images / seconds if self._images and seconds > 0 else None
+        return self._images / seconds if seconds > 1.0 else self._last_rate

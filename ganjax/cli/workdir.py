@@ -95,11 +95,11 @@ def open_run(command: Command) -> Run:
         raise UsageError(
             f"{folder} holds another run: {'; '.join(lines)}. Leave that out, or name another --workdir."
         )
-    specs = {(spec["name"], spec["split"]): spec for spec in record.get("data", [])}
+    specs = record.get("data", {})
 
     def load(name: str, *, split: str = "train", **options: Any) -> data.Dataset:
-        if (name, split) in specs:
-            return data.from_spec(specs[name, split])
+        if _place(name, split) in specs:
+            return data.from_spec(specs[_place(name, split)])
         return data.load(name, split=split, data_dir=command.flags.data_dir, **options)
 
     config = resolve(command, record["config"])
@@ -115,11 +115,11 @@ def claim(command: Command) -> Run:
     """
     folder = folder_of(command)
     config = resolve(command)
-    specs: list[dict[str, Any]] = []
+    specs: dict[str, dict[str, Any]] = {}
 
     def load(name: str, *, split: str = "train", **options: Any) -> data.Dataset:
         dataset = data.load(name, split=split, data_dir=command.flags.data_dir, **options)
-        specs.append(dataset.spec())
+        specs[_place(name, split)] = dataset.spec()
         return dataset
 
     experiment = _build(command, config, load)
@@ -177,6 +177,10 @@ def check_labels(labels: tuple[int, ...], num_classes: int, flag: str = "--label
     for label in labels:
         if not 0 <= label < num_classes:
             raise UsageError(f"{flag}={label}: this model's classes are 0-{num_classes - 1}")
+
+
+def _place(name: str, split: str) -> str:
+    return f"{name}:{split}"
 
 
 def _build(command: Command, config: Any, load: Callable[..., data.Dataset]) -> Experiment:

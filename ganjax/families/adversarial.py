@@ -79,13 +79,14 @@ def adversarial(
         real_logits, stats = apply(discriminator, params, stats, batch["image"], labels)
         fake_logits, stats = apply(discriminator, params, stats, fake, fake_labels)
         value = jnp.mean(loss.discriminator(real_logits, fake_logits))
-        right = 0.5 * jnp.mean(real_logits > 0) + 0.5 * jnp.mean(fake_logits < 0)
         metrics = {
             "discriminator_loss": value,
-            "discriminator_accuracy": right,
             "real_logits": jnp.mean(real_logits),
             "fake_logits": jnp.mean(fake_logits),
         }
+        if loss.boundary is not None:
+            right = jnp.mean(real_logits > loss.boundary), jnp.mean(fake_logits < loss.boundary)
+            metrics["discriminator_accuracy"] = 0.5 * (right[0] + right[1])
         return value, Effects(stats={DISCRIMINATOR: context.mean(stats)}, metrics=metrics)
 
     def generator_loss(
@@ -103,8 +104,12 @@ def adversarial(
     def sample(
         state: GanState, keys: Array, labels: Array | None = None, *, latents: Array | None = None
     ) -> Array:
-        if bool(num_classes) != (labels is not None):
-            raise ValueError(f"a model of {num_classes} classes was given labels={labels}")
+        if num_classes and labels is None:
+            raise ValueError(
+                f"this model is conditional: it needs a label from 0 to {num_classes - 1} for each image"
+            )
+        if labels is not None and not num_classes:
+            raise ValueError("this model is unconditional: it takes no labels")
         params = state.ema.get(GENERATOR, state.params[GENERATOR])
         variables = {"params": params, **state.stats[GENERATOR]}
         images = generator.apply(variables, draw(keys) if latents is None else latents, labels, train=False)

@@ -50,6 +50,19 @@ def _axis_phases(size: int, kernel: int, stride: int, pad: tuple[int, int]) -> t
     return length, phases
 
 
+def _cut_and_pad(size: int, pad: tuple[int, int]) -> tuple[slice, tuple[int, int]]:
+    """What to keep of an axis, and its padding, where a negative `pad` cuts off.
+
+    By hand: jaxlib 0.10.2 gets convolutions with negative padding wrong on the CPU, (-1, 1) say.
+    """
+    low, high = pad
+    length = size + low + high
+    start = min(max(-low, 0), size)
+    stop = max(size - max(-high, 0), start)
+    before = min(max(low, 0), length)
+    return slice(start, stop), (before, length - (stop - start) - before)
+
+
 def conv_transpose(
     x: jax.Array,
     kernel: jax.Array,
@@ -63,9 +76,11 @@ def conv_transpose(
       kernel: [KH, KW, C, F].
       strides: by which height and width grow.
       padding: "SAME" (the output is stride times as large), "VALID", or for each axis the pair by which
-        the dilated input is padded.
+        the dilated input is padded (cut, where negative).
     Returns:
       [N, H', W', F].
+    Raises:
+      ValueError: where the shapes do not fit or nothing would be left.
     """
     if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
         raise ValueError(
@@ -87,15 +102,15 @@ def conv_transpose(
     outputs = []
     for (top, taps_h, pad_h), (left, taps_w, pad_w) in itertools.product(*axes):
         shape = (x.shape[0], rows, columns, kernel.shape[3])
-        if taps_h <= 0 or taps_w <= 0:  # a stride longer than the kernel leaves gaps
+        keep_h, pad_h = _cut_and_pad(x.shape[1], pad_h)
+        keep_w, pad_w = _cut_and_pad(x.shape[2], pad_w)
+        met = x[:, keep_h, keep_w]
+        if taps_h <= 0 or taps_w <= 0 or not met.size:  # a stride longer than the kernel leaves gaps
             outputs.append(jnp.zeros(shape, x.dtype))
             continue
         taps = kernel[top :: strides[0], left :: strides[1]]
-        # Negative padding is cut off by hand: jaxlib 0.10.2 gets it wrong on the CPU, (-1, 1) say.
-        cut = x[:, max(0, -pad_h[0]) : x.shape[1] - max(0, -pad_h[1])]
-        cut = cut[:, :, max(0, -pad_w[0]) : x.shape[2] - max(0, -pad_w[1])]
-        pads = [(max(0, low), max(0, high)) for low, high in (pad_h, pad_w)]
-        y = lax.conv_general_dilated(cut, taps, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        pads = (pad_h, pad_w)
+        y = lax.conv_general_dilated(met, taps, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
         # Where the stride does not divide the length, late phases are one short.
         short = [(0, 0), (0, rows - y.shape[1]), (0, columns - y.shape[2]), (0, 0)]
         outputs.append(jnp.pad(y, short) if any(p != (0, 0) for p in short) else y)

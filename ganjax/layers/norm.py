@@ -51,7 +51,8 @@ class BatchNorm(nn.Module):
         scale = lax.rsqrt(var + self.epsilon)
         if self.use_scale:
             scale = scale * self.param("scale", self.scale_init, features)
-        shift = -mean * scale
+        # Not y * scale - mean * scale, which subtracts two large numbers where the mean is large.
+        y = (y - mean.reshape(wide)) * scale.reshape(wide)
         if self.use_bias:
-            shift = shift + self.param("bias", nn.initializers.zeros_init(), features)
-        return (y * scale.reshape(wide) + shift.reshape(wide)).astype(self.dtype or x.dtype)
+            y = y + self.param("bias", nn.initializers.zeros_init(), features).reshape(wide)
+        return y.astype(self.dtype or x.dtype)

@@ -4,6 +4,9 @@ the discriminator takes its inner product with the image's features (Miyato & Ko
 projection discriminator").
 """
 
+import functools
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,8 +16,10 @@ from ganjax.layers import BatchNorm, Conv, ConvTranspose
 _normal = nn.initializers.normal(0.02)
 
 
-def check_image_shape(shape: tuple[int, ...], factor: int) -> None:
-    """Raises ValueError unless height and width of [H, W, C] are multiples of `factor`."""
+def check_image_shape(shape: Sequence[int], factor: int) -> None:
+    """Raises ValueError unless `shape` is (height, width, channels), the sides multiples of `factor`."""
+    if len(shape) != 3:
+        raise ValueError(f"image shape {tuple(shape)}: expected (height, width, channels)")
     height, width, _ = shape
     if height % factor or width % factor or min(height, width) < factor:
         raise ValueError(
@@ -52,11 +57,12 @@ class ConditionalGenerator(nn.Module):
         x = nn.Dense(height // 4 * (width // 4) * 2 * self.width, use_bias=False, dtype=self.dtype)(x)
         x = x.reshape(-1, height // 4, width // 4, 2 * self.width)
         x = nn.relu(BatchNorm(dtype=self.dtype)(x, train=train))
-        x = ConvTranspose(self.width, (4, 4), (2, 2), use_bias=False, kernel_init=_normal, dtype=self.dtype)(
-            x
+        up = functools.partial(
+            ConvTranspose, kernel_size=(4, 4), strides=(2, 2), kernel_init=_normal, dtype=self.dtype
         )
+        x = up(self.width, use_bias=False)(x)
         x = nn.relu(BatchNorm(dtype=self.dtype)(x, train=train))
-        x = ConvTranspose(channels, (4, 4), (2, 2), kernel_init=_normal, dtype=self.dtype)(x)
+        x = up(channels)(x)
         return jnp.tanh(x.astype(jnp.float32))
 
 
@@ -68,7 +74,7 @@ class ConditionalDiscriminator(nn.Module):
     Attributes:
       num_classes: 0 leaves the label out.
       width: channels at half the image's size; twice as many at a quarter.
-      dtype: for compute.
+      dtype: for compute, up to the features.
     """
 
     num_classes: int
@@ -84,9 +90,10 @@ class ConditionalDiscriminator(nn.Module):
         for features in (self.width, 2 * self.width):
             x = Conv(features, (4, 4), (2, 2), kernel_init=_normal, dtype=self.dtype)(x)
             x = nn.leaky_relu(x, 0.2)
-        x = x.reshape(x.shape[0], -1)
-        logits = nn.Dense(1, dtype=self.dtype)(x).squeeze(-1)
+        # Logits in float32 in any dtype: they are sums of thousands of terms, and bfloat16 has 8 bits.
+        x = x.reshape(x.shape[0], -1).astype(jnp.float32)
+        logits = nn.Dense(1)(x).squeeze(-1)
         if self.num_classes:
-            embed = nn.Embed(self.num_classes, x.shape[-1], embedding_init=_normal, dtype=self.dtype)
+            embed = nn.Embed(self.num_classes, x.shape[-1], embedding_init=_normal)
             logits = logits + jnp.sum(embed(labels) * x, axis=-1)
-        return logits.astype(jnp.float32)
+        return logits

@@ -1,0 +1,141 @@
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ganjax.layers import BatchNorm
+
+
+def activations(seed: int = 0, shape=(4, 3, 3, 2)) -> jax.Array:
+    draw = np.random.default_rng(seed)
+    return jnp.asarray(draw.normal([1.5, -3.0], [2.0, 0.5], size=shape), jnp.float32)
+
+
+def apply(layer: nn.Module, *args, **kwargs) -> Any:
+    return layer.apply(*args, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def variables() -> Any:
+    return {
+        "params": {"scale": jnp.array([1.3, 0.7]), "bias": jnp.array([-0.2, 0.4])},
+        "batch_stats": {"mean": jnp.array([0.5, -2.0]), "var": jnp.array([2.0, 0.3])},
+    }
+
+
+def flax_norm(train: bool, **arguments) -> nn.BatchNorm:
+    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, **arguments)
+
+
+def test_variables_are_those_of_flax():
+    x = activations()
+    ours = BatchNorm().init(jax.random.key(0), x, train=True)
+    jax.tree.map(np.testing.assert_array_equal, ours, flax_norm(True).init(jax.random.key(0), x))
+    bare = BatchNorm(use_scale=False, use_bias=False).init(jax.random.key(0), x, train=True)
+    assert set(bare) == {"batch_stats"}
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 3, 2), (6, 2)])
+def test_output_is_that_of_flax(variables, shape):
+    x = activations(shape=shape)
+    ours, changes = apply(BatchNorm(), variables, x, train=True, mutable=["batch_stats"])
+    theirs, their_changes = apply(flax_norm(True), variables, x, mutable=["batch_stats"])
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        apply(BatchNorm(), variables, x, train=False),
+        apply(flax_norm(False), variables, x),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    np.testing.assert_allclose(
+        changes["batch_stats"]["mean"], their_changes["batch_stats"]["mean"], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_gradients_are_those_of_flax(variables):
+    def total(function, variables, x):
+        return jnp.sum(jnp.sin(function(variables, x)[0]))
+
+    def ours(variables, x):
+        return apply(BatchNorm(), variables, x, train=True, mutable=["batch_stats"])
+
+    def theirs(variables, x):
+        return apply(flax_norm(True), variables, x, mutable=["batch_stats"])
+
+    left, right = (
+        jax.jit(jax.grad(lambda v, x, f=f: total(f, v, x), (0, 1)))(variables, activations())
+        for f in (ours, theirs)
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+        (left[0]["params"], left[1]),
+        (right[0]["params"], right[1]),
+    )
+
+
+def test_running_statistics_by_hand(variables):
+    """0.9 old + 0.1 new, the new variance unbiased (n / (n - 1) times the batch's) as PyTorch keeps it."""
+    x = np.asarray(activations(), np.float64).reshape(-1, 2)
+    _, changes = apply(BatchNorm(), variables, activations(), train=True, mutable=["batch_stats"])
+    expected_mean = 0.9 * np.array([0.5, -2.0]) + 0.1 * x.mean(0)
+    expected_var = 0.9 * np.array([2.0, 0.3]) + 0.1 * x.var(0, ddof=1)
+    np.testing.assert_allclose(changes["batch_stats"]["mean"], expected_mean, rtol=1e-5)
+    np.testing.assert_allclose(changes["batch_stats"]["var"], expected_var, rtol=1e-5)
+    # flax keeps the biased one: 36 values, so theirs moves by 35/36 of the batch's share of ours.
+    _, theirs = apply(flax_norm(True), variables, activations(), mutable=["batch_stats"])
+    np.testing.assert_allclose(
+        theirs["batch_stats"]["var"], 0.9 * np.array([2.0, 0.3]) + 0.1 * x.var(0), rtol=1e-5
+    )
+
+
+def test_initialising_and_evaluating_move_no_statistics(variables):
+    fresh: Any = BatchNorm().init(jax.random.key(0), activations(), train=True)
+    np.testing.assert_array_equal(fresh["batch_stats"]["mean"], [0, 0])
+    np.testing.assert_array_equal(fresh["batch_stats"]["var"], [1, 1])
+    _, changes = apply(BatchNorm(), variables, activations(), train=False, mutable=["batch_stats"])
+    jax.tree.map(np.testing.assert_array_equal, changes["batch_stats"], variables["batch_stats"])
+
+
+def test_momentum_is_the_share_that_is_kept(variables):
+    _, changes = apply(BatchNorm(momentum=0.0), variables, activations(), train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(
+        changes["batch_stats"]["mean"], np.asarray(activations()).reshape(-1, 2).mean(0), rtol=1e-5
+    )
+
+
+def test_bfloat16_keeps_float32_statistics(variables):
+    x = activations().astype(jnp.bfloat16)
+    layer = BatchNorm(dtype=jnp.dtype("bfloat16"))
+    output, changes = apply(layer, variables, x, train=True, mutable=["batch_stats"])
+    assert output.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(changes)} == {np.dtype("float32")}
+    # The statistics are of the rounded input, computed in float32: no second rounding.
+    exact = np.asarray(x.astype(jnp.float32), np.float64).reshape(-1, 2)
+    np.testing.assert_allclose(
+        changes["batch_stats"]["mean"], 0.9 * np.array([0.5, -2.0]) + 0.1 * exact.mean(0), rtol=1e-5
+    )
+    # Without a dtype the result has the input's; with one, that.
+    assert apply(BatchNorm(), variables, x, train=False).dtype == jnp.bfloat16
+    assert apply(BatchNorm(dtype=jnp.dtype("float32")), variables, x, train=False).dtype == jnp.float32
+
+
+def test_a_large_mean_costs_no_precision(variables):
+    """Deviations of 1 around 10,000: mean and variance in one pass of float32, or x * s - m * s,
+    lose them."""
+    x = activations() + 1e4
+    ours, _ = apply(BatchNorm(), variables, x, train=True, mutable=["batch_stats"])
+    exact = np.asarray(x, np.float64)
+    exact = (exact - exact.mean((0, 1, 2))) / np.sqrt(exact.var((0, 1, 2)) + 1e-5)
+    exact = exact * np.asarray(variables["params"]["scale"]) + np.asarray(variables["params"]["bias"])
+    np.testing.assert_allclose(ours, exact, atol=1e-3)
+
+
+def test_one_value_has_no_variance(variables):
+    output, changes = apply(
+        BatchNorm(), variables, jnp.array([[3.0, -1.0]]), train=True, mutable=["batch_stats"]
+    )
+    np.testing.assert_allclose(output, [[-0.2, 0.4]], atol=1e-5)  # the bias
+    np.testing.assert_allclose(changes["batch_stats"]["var"], [1.8, 0.27], rtol=1e-5)
