@@ -1,5 +1,6 @@
 """--mode=train: trains a run, or goes on with it, and writes its files."""
 
+import contextlib
 import json
 import signal
 import sys
@@ -144,9 +145,10 @@ class Watcher:
 
     def close(self) -> None:
         """Closes what was opened; messages that came before are not lost."""
-        for part in (self._progress, self._jsonl, self._events):
-            if part is not None:
-                part.close()
+        with contextlib.ExitStack() as stack:  # which closes all, also where one fails
+            for part in (self._events, self._jsonl, self._progress):
+                if part is not None:
+                    stack.callback(part.close)
         if self._progress is None:
             for text in self._early:
                 print(text)
