@@ -29,7 +29,7 @@ def fast_to_compile() -> dict[str, Any]:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_fast():
-    """In a module that imports this, steps are compiled in half the time; how fast they run does not matter."""
+    """In a module that imports this, steps compile in half the time; how fast they run is no matter."""
     before, parallel.compiler_options = parallel.compiler_options, fast_to_compile
     yield
     parallel.compiler_options = before
@@ -66,7 +66,7 @@ class Images:
 
 
 def dense(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
-    hidden = jax.nn.relu(x @ params["in"] + params["bias"][None])
+    hidden = jax.nn.leaky_relu(x @ params["in"] + params["bias"][None])
     return hidden @ params["out"]
 
 

@@ -6,11 +6,13 @@ import re
 import shutil
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
 from ganjax.checkpoint import Checkpoints, fingerprint
-from ganjax.report.log import read_jsonl
+from ganjax.errors import RunError
+from ganjax.report.log import JsonlLog, read_jsonl
 from tests.cli.command_line import TOY, Run, listing, runner, train
 from tests.doubles import compiled_fast
 
@@ -69,7 +71,7 @@ def test_a_run_leaves_the_files_that_it_should(run, tmp_path):
         "nan_step": -1,
         "interpolates": True,
     }
-    assert config["data"][0]["num_examples"] == 256
+    assert config["data"]["random:train"]["num_examples"] == 256
     assert {"python", "jax", "jaxlib", "flax", "optax", "numpy"} <= set(config["versions"])
     assert config["platform"] == "cpu"
     assert config["cores"] >= 1
@@ -216,12 +218,12 @@ def test_a_full_disk_is_told_in_one_line(run, tmp_path, monkeypatch):
     def full(self, *args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    import orbax.checkpoint as ocp
-
-    from ganjax.report.log import JsonlLog
+    def close(self):
+        self._file.close()
+        raise RunError("can't write metrics.jsonl")
 
     monkeypatch.setattr(ocp.CheckpointManager, "save", full)
-    monkeypatch.setattr(JsonlLog, "close", lambda self: full(self))
+    monkeypatch.setattr(JsonlLog, "close", close)
     answer = run(f"--experiment={TOY}", f"--workdir={folder}", "--parallel=none")
     assert answer.code == 1
     assert answer.err.splitlines()[-1].startswith("ganjax: the checkpoint of step 4 could not be written")
