@@ -13,6 +13,7 @@ import gc
 import hashlib
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -86,8 +87,10 @@ class Checkpoints:
     """
 
     def __init__(self, folder: epath.PathLike, keep: int = 3, *, read_only: bool = False):
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every file, and what is read-only
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # we report ourselves what orbax logs
         self.folder = epath.Path(folder)
+        if "://" not in os.fspath(self.folder):  # orbax wants it so
+            self.folder = self.folder.absolute()
         self._read_only = read_only
         options = ocp.CheckpointManagerOptions(
             # What orbax would overrule in a read-only manager, with a warning each:

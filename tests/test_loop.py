@@ -14,9 +14,9 @@ from ganjax.checkpoint import Checkpoints, fingerprint
 from ganjax.errors import RunError
 from ganjax.gan import always
 from ganjax.loop import Result, Schedule
-from tests.doubles import SHAPE, Recorder, compile_once, toy_experiment, toy_gan
+from tests.doubles import SHAPE, Recorder, compiled_fast, toy_experiment, toy_gan
 
-__all__ = ["compile_once"]  # the fixture
+__all__ = ["compiled_fast"]  # the fixture
 
 QUIET = Schedule(log_steps=0, preview_steps=0, save_minutes=0)
 

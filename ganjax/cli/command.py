@@ -61,8 +61,6 @@ def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) 
             raise UsageError(f"--config.{key} does nothing in --mode=list")
         return list_experiments(package)
     name = values.experiment or _recorded_experiment(values)
-    if name.endswith(".py"):
-        name = os.path.normpath(name)  # "./toy.py" and "toy.py" are one experiment
     if not name:
         raise UsageError(f"--experiment=NAME is missing; {nearest('', experiments.names(package))}")
     module = experiments.find(name, package)

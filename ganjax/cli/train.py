@@ -1,5 +1,6 @@
 """--mode=train: trains a run, or goes on with it, and writes its files."""
 
+import contextlib
 import json
 import signal
 import sys
@@ -46,7 +47,15 @@ def run(command: Command) -> int:
             started=command.started,
         )
     total = sum(stage.steps for stage in run.experiment.stages)
-    _write_result(run.folder / "result.json", result, total)
+    path = run.folder / "result.json"
+    if result.first_step_seconds is None and _fingerprint_in(path) == result.fingerprint:
+        # No step was taken: the figures of the process that trained stay.
+        signals.noting = False
+        print(f"{run.folder}: already at step {result.step} of {total}; fingerprint {result.fingerprint}")
+        return 0
+    summary = result._asdict() | {"complete": result.step == total, "peak_memory_mb": peak_memory_mb()}
+    del summary["interrupted"]
+    write_atomically(path, json.dumps(jsonable(summary), indent=2).encode() + b"\n")
     signals.noting = False
     if result.interrupted:
         assert signals.noted is not None
@@ -62,17 +71,11 @@ def run(command: Command) -> int:
     return 0
 
 
-def _write_result(path: epath.Path, result: loop.Result, total: int) -> None:
-    """Writes result.json. Where nothing was trained, what it says of the run's speed is worth keeping."""
-    if result.first_step_seconds is None and path.exists():
-        try:
-            if json.loads(path.read_text())["fingerprint"] == result.fingerprint:
-                return
-        except (ValueError, LookupError, TypeError):  # damaged
-            pass
-    summary = result._asdict() | {"complete": result.step == total, "peak_memory_mb": peak_memory_mb()}
-    del summary["interrupted"]
-    write_atomically(path, json.dumps(jsonable(summary), indent=2).encode() + b"\n")
+def _fingerprint_in(path: epath.Path) -> str | None:
+    try:
+        return json.loads(path.read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def peak_memory_mb() -> float | None:
@@ -142,9 +145,10 @@ class Watcher:
 
     def close(self) -> None:
         """Closes what was opened; messages that came before are not lost."""
-        for part in (self._progress, self._jsonl, self._events):
-            if part is not None:
-                part.close()
+        with contextlib.ExitStack() as stack:  # which closes all, also where one fails
+            for part in (self._events, self._jsonl, self._progress):
+                if part is not None:
+                    stack.callback(part.close)
         if self._progress is None:
             for text in self._early:
                 print(text)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tests.cli.command_line import TOY, Run, listing, runner, train
-from tests.doubles import compile_once
+from tests.doubles import compiled_fast
 
-__all__ = ["compile_once"]  # the fixture
+__all__ = ["compiled_fast"]  # the fixture
 
 TINY_MNIST = (
     "--experiment=cgan_mnist",

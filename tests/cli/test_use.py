@@ -1,0 +1,254 @@
+"""Using a trained run: sample, interpolate, evaluate, list, help, and a family's own mode."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from ganjax.data import embedded
+from tests.cli.command_line import TOY, Answer, Run, listing, runner, train
+from tests.doubles import compiled_fast
+
+__all__ = ["compiled_fast"]  # the fixture
+
+
+@pytest.fixture
+def run(capsys) -> Run:
+    return runner(capsys)
+
+
+class Silent:
+    """In the place of capsys, where there is none."""
+
+    @staticmethod
+    def readouterr() -> tuple[str, str]:
+        return "", ""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train(runner(Silent), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unconditional(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("unconditional") / "run"
+    train(runner(Silent), folder, "--config.conditional=false", "--steps=2")
+    return folder
+
+
+def good(answer: Answer) -> Answer:
+    assert answer.code == 0, answer.err
+    assert answer.err == ""
+    return answer
+
+
+def sample(run: Run, folder: pathlib.Path, out: pathlib.Path, *flags: str) -> Answer:
+    return good(run(f"--workdir={folder}", "--mode=sample", f"--out={out}", *flags))
+
+
+def arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with np.load(path) as archive:
+        return dict(archive)
+
+
+def test_one_seed_is_one_picture_in_every_form(run, trained, tmp_path):
+    lists = ("--seeds=5,0-2", "--labels=7,3")
+    before = listing(trained)
+    answer = sample(run, trained, tmp_path / "x.npz", *lists)
+    assert answer.out == f"8 images of step 4: {tmp_path / 'x.npz'}\n"
+    found = arrays(tmp_path / "x.npz")
+    assert set(found) == {"image", "label", "seed"}
+    assert (found["image"].dtype, found["image"].shape) == (np.uint8, (8, 4, 4, 1))
+    assert found["seed"].tolist() == [5, 0, 1, 2] * 2
+    assert found["label"].tolist() == [7] * 4 + [3] * 4
+    assert len({image.tobytes() for image in found["image"]}) == 8
+
+    sample(run, trained, tmp_path / "folder", *lists)
+    names = {path.name for path in (tmp_path / "folder").iterdir()}
+    assert names == {f"label{label}_seed{seed:06d}.png" for label in (7, 3) for seed in (5, 0, 1, 2)}
+    for image, label, seed in zip(found["image"], found["label"], found["seed"], strict=True):
+        picture = np.asarray(Image.open(tmp_path / "folder" / f"label{label}_seed{seed:06d}.png"))
+        np.testing.assert_array_equal(picture, image[..., 0])
+
+    sample(run, trained, tmp_path / "x.png", *lists)
+    sheet = np.asarray(Image.open(tmp_path / "x.png"))
+    cell = (sheet.shape[1] - 2) // 4  # a row a label, with 2 pixels between
+    assert sheet.shape == (2 * cell + 2, 4 * cell + 2)
+    for i, image in enumerate(found["image"]):
+        top, left = i // 4 * cell + 2, i % 4 * cell + 2
+        scale = (cell - 2) // 4
+        np.testing.assert_array_equal(
+            sheet[top : top + cell - 2 : scale, left : left + cell - 2 : scale], image[..., 0]
+        )
+
+    sample(run, trained, tmp_path / "one.npz", "--seeds=2", "--labels=3")
+    np.testing.assert_array_equal(arrays(tmp_path / "one.npz")["image"][0], found["image"][7])
+    sample(run, trained, tmp_path / "many.npz", "--seeds=0-99", "--labels=3")
+    np.testing.assert_array_equal(arrays(tmp_path / "many.npz")["image"][2], found["image"][7])
+    assert listing(trained) == before
+
+
+def test_defaults_of_sampling(run, trained, unconditional, tmp_path):
+    sample(run, trained, tmp_path / "c.npz")
+    found = arrays(tmp_path / "c.npz")
+    assert found["label"].tolist() == np.repeat(np.arange(10), 10).tolist()
+    assert found["seed"].tolist() == list(range(10)) * 10
+    sample(run, unconditional, tmp_path / "u.npz")
+    found = arrays(tmp_path / "u.npz")
+    assert set(found) == {"image", "seed"}
+    assert found["seed"].tolist() == list(range(64))
+    sample(run, unconditional, tmp_path / "folder", "--seeds=3")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["seed000003.png"]
+
+
+def test_without_out_the_grid_is_in_the_workdir(run, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    good(run(f"--workdir={tmp_path / 'run'}", "--mode=sample", "--seeds=0"))
+    assert (tmp_path / "run" / "sample.png").exists()
+
+
+def test_sampling_needs_no_data(run, tmp_path):
+    path = tmp_path / "set.npz"
+    np.savez(path, image=np.zeros((8, 4, 4, 1), np.uint8), label=np.arange(8) % 2)
+    train(run, tmp_path / "run", f"--config.dataset={path}", "--steps=1")
+    path.unlink()
+    sample(run, tmp_path / "run", tmp_path / "x.npz", "--seeds=0")
+    assert arrays(tmp_path / "x.npz")["label"].tolist() == [0, 1]
+
+
+def test_the_latest_checkpoint_is_sampled(run, tmp_path):
+    train(run, tmp_path / "run", "--steps=2")
+    assert "of step 2" in sample(run, tmp_path / "run", tmp_path / "2.npz").out
+    train(run, tmp_path / "run")
+    assert "of step 4" in sample(run, tmp_path / "run", tmp_path / "4.npz").out
+    assert not np.array_equal(arrays(tmp_path / "2.npz")["image"], arrays(tmp_path / "4.npz")["image"])
+
+
+def test_interpolation_goes_from_sample_to_sample(run, trained, tmp_path):
+    flags = ("--seeds=4,8,1", "--labels=2", "--frames=5")
+    good(run(f"--workdir={trained}", "--mode=interpolate", f"--out={tmp_path / 'both'}", *flags))
+    assert {path.name for path in (tmp_path / "both").iterdir()} == {"interpolation.png", "interpolation.gif"}
+    sample(run, trained, tmp_path / "x.npz", "--seeds=4,8,1", "--labels=2")
+    seeds = arrays(tmp_path / "x.npz")["image"][..., 0]
+
+    with Image.open(tmp_path / "both" / "interpolation.gif") as animation:
+        frames = [np.asarray(frame.convert("L")) for frame in ImageSequence.Iterator(animation)]
+    assert len(frames) == 15  # round to the first again
+    scale = (frames[0].shape[0] - 4) // 4
+    for place, image in zip((0, 5, 10), seeds, strict=True):
+        np.testing.assert_array_equal(frames[place][2:-2:scale, 2:-2:scale], image)
+
+    strip = np.asarray(Image.open(tmp_path / "both" / "interpolation.png"))
+    cell = strip.shape[0] - 2
+    assert (strip.shape[1] - 2) / cell == 11  # to the last seed, both ends included
+    for place, image in zip((0, 5, 10), seeds, strict=True):
+        left = place * cell + 2
+        scale = (cell - 2) // 4
+        np.testing.assert_array_equal(strip[2:cell:scale, left : left + cell - 2 : scale], image)
+
+
+def test_interpolation_to_a_single_file(run, trained, unconditional, tmp_path):
+    good(run(f"--workdir={trained}", "--mode=interpolate", f"--out={tmp_path / 'x.gif'}", "--frames=2"))
+    good(
+        run(f"--workdir={unconditional}", "--mode=interpolate", f"--out={tmp_path / 'x.png'}", "--seeds=0,1")
+    )
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"x.gif", "x.png"}
+    with Image.open(tmp_path / "x.gif") as animation:
+        assert getattr(animation, "n_frames", 1) == 8  # seeds 0-3, two frames a leg
+
+
+class Classifier:
+    """Answers by the mean brightness."""
+
+    test_accuracy = 0.5
+    num_classes = 10
+    image_shape = (4, 4, 1)
+    identity = "stub"
+
+    def evaluate(self, images: np.ndarray):
+        from ganjax.metrics.classifier import Outputs
+
+        pixels = images.reshape(len(images), -1).astype(np.float32) / 255
+        return Outputs(logits=pixels[:, :10], features=pixels[:, :6])
+
+
+def test_evaluate(run, trained, tmp_path, monkeypatch):
+    seen = {}
+
+    def cached_classifier(train, test, num_classes):
+        seen.update(train=len(train["image"]), test=len(test["image"]), num_classes=num_classes)
+        return Classifier()
+
+    monkeypatch.setattr("ganjax.cli.evaluate.cached_classifier", cached_classifier)
+    monkeypatch.setattr(embedded, "RANDOM_EXAMPLES", {"train": 1000, "test": 64})
+    before = listing(trained)
+    out = tmp_path / "e.json"
+    answer = run(f"--workdir={trained}", "--mode=evaluate", "--num_samples=1000", f"--out={out}")
+    assert answer.code == 0, answer.err
+    assert seen == {"train": 1000, "test": 64, "num_classes": 10}
+    found = json.loads(out.read_text())
+    assert json.loads(answer.out) == found
+    assert set(found) >= {"label_agreement", "mean_confidence", "within_class_diversity_ratio"}
+    for metric in found.values():
+        assert metric["protocol"]["step"] == 4
+        assert metric["protocol"]["seeds"] == "0-999"
+        assert metric["protocol"]["weights"] == "averaged"
+        assert metric["protocol"]["samples"] == 1000
+    assert listing(trained) == before
+    answer = run(
+        f"--workdir={trained}",
+        "--mode=evaluate",
+        "--num_samples=1000",
+        "--metrics=mean_confidence,class_shares",
+        f"--out={out}",
+    )
+    assert list(json.loads(answer.out)) == ["mean_confidence", "class_shares"]
+
+
+def test_the_metrics_that_are_known_are_those_there_are(run, trained, tmp_path, monkeypatch):
+    from ganjax.cli import evaluate
+
+    monkeypatch.setattr("ganjax.cli.evaluate.cached_classifier", lambda *args: Classifier())
+    monkeypatch.setattr(embedded, "RANDOM_EXAMPLES", {"train": 1000, "test": 64})
+    answer = run(
+        f"--workdir={trained}", "--mode=evaluate", "--num_samples=1000", f"--out={tmp_path / 'e.json'}"
+    )
+    assert set(json.loads(answer.out)) == set(evaluate.METRICS)
+
+
+def test_a_mode_of_the_familys_own(run, trained):
+    answer = good(run(f"--experiment={TOY}", f"--workdir={trained}", "--mode=count"))
+    assert answer.out == f"{TOY}\n"
+
+
+def test_list_names_every_experiment_with_its_summary(run):
+    lines = good(run("--mode=list")).out.splitlines()
+    assert any(line.startswith("cgan_mnist  Conditional GAN on MNIST") for line in lines)
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "--help=true"])
+def test_help(run, flag):
+    out = good(run(flag)).out
+    for name in ("--experiment", "--mode", "--workdir", "--seeds", "--num_samples", "cgan_mnist"):
+        assert name in out
+    assert "Default: 0." in out  # of --seed
+
+
+def test_help_of_an_experiment_lists_its_settings(run):
+    out = good(run(f"--experiment={TOY}", "--help")).out
+    assert "A toy: two dense networks" in out
+    assert "--config.batch_size" in out
+    assert "of the global batch" in out
+
+
+def test_without_words_nothing_is_changed(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("--help")
+    run("--mode=list")
+    assert not list(tmp_path.iterdir())
