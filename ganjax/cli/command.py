@@ -61,6 +61,8 @@ def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) 
             raise UsageError(f"--config.{key} does nothing in --mode=list")
         return list_experiments(package)
     name = values.experiment or _recorded_experiment(values)
+    if name.endswith(".py"):
+        name = os.path.normpath(name)  # ./my_gan.py is my_gan.py: one run
     if not name:
         raise UsageError(f"--experiment=NAME is missing; {nearest('', experiments.names(package))}")
     module = experiments.find(name, package)

@@ -59,7 +59,7 @@ class BatchNorm(nn.Module):
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch normalisation with a scale and a shift for each class (de Vries et al. 2017; Miyato & Koyama 2018).
+    """Batch normalisation with a scale and a shift for each class (de Vries et al. 2017).
 
     The scale is 1 + gamma, gamma and the shift embeddings of the label that begin at 0.
 
