@@ -70,6 +70,7 @@ def test_a_run_leaves_the_files_that_it_should(run, tmp_path):
         "conditional": True,
         "nan_step": -1,
         "interpolates": True,
+        "pause": 0.0,
     }
     assert config["data"]["random:train"]["num_examples"] == 256
     assert {"python", "jax", "jaxlib", "flax", "optax", "numpy"} <= set(config["versions"])

@@ -4,8 +4,11 @@ It reads from top to bottom, and compiles in no time.
 """
 
 import dataclasses
+import time
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from ganjax import data
 from ganjax.config import setting
@@ -21,9 +24,25 @@ class Config:
     conditional: bool = setting(True, "whether it takes labels")
     nan_step: int = setting(-1, "the step at which the generator's loss is NaN")
     interpolates: bool = setting(True, "whether it has latents")
+    pause: float = setting(0.0, "seconds that a batch takes to read", minimum=0.0)
 
 
 TINY = {"steps": 2}
+
+
+class Slow:
+    """A source that takes its time, and says so."""
+
+    def __init__(self, source: data.Dataset, pause: float):
+        self._source, self._pause = source, pause
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        print("reading", flush=True)
+        time.sleep(self._pause)
+        return self._source.read(indices)
 
 
 def build(config: Config, load=data.load) -> Experiment:
@@ -34,5 +53,6 @@ def build(config: Config, load=data.load) -> Experiment:
         spoil=lambda step, value: jnp.where(step == config.nan_step, jnp.nan, value),
     )
     gan = gan if config.interpolates else gan._replace(latents=None)
-    stage = Stage(gan, images, config.steps, config.batch_size)
+    source = Slow(images, config.pause) if config.pause else images
+    stage = Stage(gan, source, config.steps, config.batch_size)
     return Experiment((stage,), classes, modes={"count": lambda command: print(command.name) or 0})
