@@ -50,15 +50,17 @@ class ConditionalGenerator(nn.Module):
         """[n, Z], int [n] or None -> [n, H, W, C] float32 in [-1, 1]."""
         check_image_shape(self.image_shape, 4)
         height, width, channels = self.image_shape
+        if bool(self.num_classes) != (labels is not None):
+            raise ValueError(f"labels {labels} for a generator of {self.num_classes} classes")
         x = latents
-        if self.num_classes:
+        if labels is not None:
             embed = nn.Embed(self.num_classes, self.embedding, dtype=self.dtype, name="label_embedding")
             x = jnp.concatenate([x, embed(labels)], axis=-1)
         x = nn.Dense(height // 4 * (width // 4) * 2 * self.width, use_bias=False, dtype=self.dtype)(x)
         x = x.reshape(-1, height // 4, width // 4, 2 * self.width)
 
         def norm(x: jax.Array) -> jax.Array:
-            if not self.num_classes:
+            if labels is None:
                 return BatchNorm(dtype=self.dtype)(x, train=train)
             return ConditionalBatchNorm(self.num_classes, dtype=self.dtype)(x, labels, train=train)
 

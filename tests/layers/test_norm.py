@@ -144,7 +144,7 @@ def test_one_value_has_no_variance(variables):
 def test_conditional_norm_begins_as_one_without_affine():
     x, labels = activations(), jnp.array([0, 2, 1, 2])
     layer = ConditionalBatchNorm(3)
-    variables = layer.init(jax.random.key(0), x, labels, train=True)
+    variables: Any = layer.init(jax.random.key(0), x, labels, train=True)
     assert {name: tree["embedding"].shape for name, tree in variables["params"].items()} == {
         "gamma": (3, 2),
         "shift": (3, 2),
