@@ -29,7 +29,7 @@ class Config:
     dataset: str = setting("mnist", "a TFDS name, or a path to a folder or an .npz; it needs labels")
     image_size: int = setting(28, "height and width, a multiple of 4", minimum=4)
     batch_size: int = setting(64, "of the global batch", minimum=2)
-    steps: int = setting(4000, "batches to train on", minimum=1)
+    steps: int = setting(3500, "batches to train on", minimum=1)
     dtype: Literal["float32", "bfloat16"] = setting("float32", "for compute")
     latent_size: int = setting(64, "entries of a latent", minimum=1)
     width: int = setting(48, "channels at half the image's size", minimum=1)
