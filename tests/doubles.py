@@ -40,7 +40,7 @@ class Images:
 
     def __init__(self, num_examples: int = 24, num_classes: int = 0):
         bits = np.random.default_rng(0).integers(0, 256, (num_examples, *SHAPE))
-        self._arrays = {"image": bits.astype(np.uint8)}
+        self._arrays: dict[str, np.ndarray] = {"image": bits.astype(np.uint8)}
         if num_classes:
             self._arrays["label"] = np.arange(num_examples, dtype=np.int32) % num_classes
         self.num_examples, self.num_classes = num_examples, num_classes

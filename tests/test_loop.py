@@ -257,9 +257,9 @@ def test_a_loss_that_is_not_finite_at_first_says_that_there_is_no_checkpoint():
         train(experiment)
 
 
-def keep(now, value):
+def keep(now, anchor):
     del now
-    return value
+    return anchor
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -270,7 +270,8 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path, dtype):
         inside = jnp.where(now == 3, anchor * 0.0, 1.0)
         return anchor + jnp.where(now == 3, jnp.sqrt(inside), 0.0)
 
-    def spoil_moments(updates, state, params=None, *, step, **extra):
+    def spoil_moments(updates, state, params=None, **extra):
+        step = extra["step"]
         return updates, jnp.where(step == 3, jnp.nan, 0.0).astype(jnp.bfloat16)
 
     optimizer = optax.adam(1e-2)

@@ -1,9 +1,11 @@
 """Training by the command line: a run's files, and what a resume makes of them."""
 
+import importlib
 import json
 import pathlib
 import re
 import shutil
+from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -30,14 +32,13 @@ def result_of(folder: pathlib.Path) -> dict:
 
 def events(folder: pathlib.Path) -> list[tuple[int, str]]:
     """(step, tag) of the points that TensorBoard shows: those that a later file takes back are gone."""
-    from tensorboardX.proto import event_pb2
-
+    Event: Any = importlib.import_module("tensorboardX.proto.event_pb2").Event
     shown: list[tuple[int, str]] = []
     for path in sorted(folder.glob("events.out.tfevents*"), key=lambda path: path.name.split(".")[-1]):
         content, at = path.read_bytes(), 0
         while at < len(content):
             size = int.from_bytes(content[at : at + 8], "little")
-            event = event_pb2.Event.FromString(content[at + 12 : at + 12 + size])
+            event = Event.FromString(content[at + 12 : at + 12 + size])
             at += 16 + size
             if event.HasField("session_log"):
                 shown = [(step, tag) for step, tag in shown if step < event.step]

@@ -240,7 +240,7 @@ def test_half_a_config_of_a_killed_process_is_no_other_file(run, tmp_path):
 
 def archive(**arrays: np.ndarray) -> bytes:
     file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
+    np.savez_compressed(file, allow_pickle=True, **arrays)
     return file.getvalue()
 
 
