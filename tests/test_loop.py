@@ -257,9 +257,9 @@ def test_a_loss_that_is_not_finite_at_first_says_that_there_is_no_checkpoint():
         train(experiment)
 
 
-def keep(now, value):
+def keep(now, anchor):
     del now
-    return value
+    return anchor
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

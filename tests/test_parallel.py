@@ -1,0 +1,261 @@
+"""Arrangements of devices train the same model; wherever a window is cut, the bits are the same."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ganjax import loop, parallel
+from ganjax.checkpoint import fingerprint, flatten
+from ganjax.errors import UsageError
+from ganjax.gan import GanState, Stage, always
+from ganjax.parallel import Runner, arrangement
+from tests.doubles import compiled_fast, toy_experiment
+
+__all__ = ["compiled_fast"]  # the fixture
+
+STEPS, BATCH = 5, 8
+KEY = loop.stage_key(0, 0)
+
+needs_devices = pytest.mark.skipif(jax.device_count() < 4, reason="needs four devices")
+
+
+def stage_of(**options) -> Stage:
+    return toy_experiment(steps=(STEPS,), **options).stages[0]
+
+
+def runner_of(stage: Stage, kind: str = "none", window: int = 1) -> Runner:
+    return Runner(kind, stage.gan, stage.data.transform, stage.batch_size, stage.steps, window)
+
+
+def created(stage: Stage, runner: Runner) -> GanState:
+    return runner.create(KEY, stage.data.example(BATCH))
+
+
+def batches(stage: Stage) -> list[np.ndarray]:
+    return [stage.data.indices(0, i * BATCH, BATCH) for i in range(STEPS)]
+
+
+def single_steps(kind: str) -> tuple[GanState, list[dict[str, float]]]:
+    """The state and every step's metrics after five steps, one a dispatch."""
+    stage = stage_of()
+    runner = runner_of(stage, kind)
+    state, history = runner.put(created(stage, runner)), []
+    for step, indices in enumerate(batches(stage)):
+        state, metrics = runner.step(state, stage.data.read(indices), KEY, step)
+        history.append({name: float(x) for name, x in metrics.items()})
+    return runner.get(state), history
+
+
+def windows(
+    kind: str, cuts: tuple[int, ...], window: int = 4
+) -> tuple[GanState, list[dict[str, np.ndarray]]]:
+    """The same in dispatches of so many steps each."""
+    stage = stage_of()
+    runner = runner_of(stage, kind, window)
+    arrays = runner.put_resident(stage.data.resident())
+    state, history, step = runner.put(created(stage, runner)), [], 0
+    for count in cuts:
+        state, metrics = runner.steps(state, arrays, batches(stage)[step : step + count], KEY, step)
+        history.append({name: np.asarray(x) for name, x in metrics.items()})
+        step += count
+    assert step == STEPS
+    return runner.get(state), history
+
+
+@pytest.fixture(scope="module")
+def reference() -> tuple[GanState, list[dict[str, float]]]:
+    return single_steps("none")
+
+
+def assert_close(a: GanState, b: GanState) -> None:
+    """Every parameter tree to 1e-4 of its norm; integers exactly."""
+    a_leaves, b_leaves = flatten(a), flatten(b)
+    assert list(a_leaves) == list(b_leaves)
+    for name, x in a_leaves.items():
+        y = b_leaves[name]
+        assert x.shape == y.shape
+        if np.issubdtype(x.dtype, np.floating):
+            assert np.linalg.norm(x - y) <= 1e-4 * max(float(np.linalg.norm(x)), 1e-3), name
+        else:
+            np.testing.assert_array_equal(x, y, err_msg=name)
+
+
+@needs_devices
+@pytest.mark.parametrize("kind", ["pmap", "sharded"])
+def test_four_devices_train_what_one_does(reference, kind):
+    state, history = single_steps(kind)
+    for mine, expected in zip(history, reference[1], strict=True):
+        assert mine == pytest.approx(expected, abs=1e-5)
+    assert_close(state, reference[0])
+    assert int(state.step) == STEPS
+
+
+@needs_devices
+@pytest.mark.parametrize("kind", ["none", "pmap", "sharded"])
+def test_windows_train_what_single_steps_do(reference, kind):
+    state, history = windows(kind, (4, 1))
+    assert_close(state, reference[0])
+    for step, expected in enumerate(reference[1]):
+        mine = {name: x[step % 4] for name, x in history[step // 4].items()}
+        for name, value in mine.items():
+            if name in expected:
+                assert value == pytest.approx(expected[name], abs=1e-5)
+            else:
+                assert np.isnan(value)
+
+
+def test_wherever_a_window_is_cut_the_bits_are_the_same():
+    expected, history = windows("none", (4, 1))
+    names = list(history[0])
+    joined = {name: np.concatenate([history[0][name], history[1][name][:1]]) for name in names}
+    for cuts in [(1, 1, 1, 1, 1), (2, 3), (3, 2), (1, 4)]:
+        state, parts = windows("none", cuts)
+        assert fingerprint(state) == fingerprint(expected), cuts
+        for name in names:
+            mine = np.concatenate([part[name][:count] for part, count in zip(parts, cuts, strict=True)])
+            np.testing.assert_array_equal(mine, joined[name])
+            for part, count in zip(parts, cuts, strict=True):
+                assert np.isnan(part[name][count:]).all()
+
+
+@needs_devices
+@pytest.mark.parametrize("kind", ["pmap", "sharded"])
+def test_wherever_a_window_is_cut_on_several_devices(kind):
+    assert fingerprint(windows(kind, (4, 1))[0]) == fingerprint(windows(kind, (2, 3))[0])
+
+
+def test_metrics_that_were_not_due_are_nan():
+    """The generator is due at the steps 1 and 3."""
+    _, history = windows("none", (4, 1))
+    np.testing.assert_array_equal(np.isnan(history[0]["generator_loss"]), [True, False, True, False])
+    assert not np.isnan(history[0]["discriminator_loss"]).any()
+    np.testing.assert_array_equal(np.isnan(history[1]["discriminator_loss"]), [False, True, True, True])
+
+
+@needs_devices
+@pytest.mark.parametrize("window", [1, 4])
+def test_the_state_is_the_same_on_every_device(window):
+    """Statistics, the pool and the averages too: whatever is local would be lost when one copy is saved."""
+    stage = stage_of()
+    runner = runner_of(stage, "pmap", window)
+    state = runner.put(created(stage, runner))
+    if window == 1:
+        for step, indices in enumerate(batches(stage)):
+            state, metrics = runner.step(state, stage.data.read(indices), KEY, step)
+    else:
+        arrays = runner.put_resident(stage.data.resident())
+        state, metrics = runner.steps(state, arrays, batches(stage)[:4], KEY, 0)
+    assert metrics
+    for name, leaf in flatten(state).items():
+        assert leaf.shape[0] == 4, name
+        for copy in leaf[1:]:
+            np.testing.assert_array_equal(copy, leaf[0], err_msg=name)
+
+
+def test_each_set_of_due_phases_is_traced_and_compiled_once():
+    stage = stage_of()
+    chex.clear_trace_counter()
+    gan = stage.gan
+    once = {i: chex.assert_max_traces(phase.loss, n=2 if i == 0 else 1) for i, phase in enumerate(gan.phases)}
+    # The discriminator's loss is in both programs: of the steps 0, 2, 4 and of the steps 1, 3.
+    gan = gan._replace(phases=tuple(phase._replace(loss=once[i]) for i, phase in enumerate(gan.phases)))
+    runner = Runner("none", gan, stage.data.transform, BATCH, STEPS)
+    state = runner.put(created(stage, runner))
+    for step, indices in enumerate(batches(stage)):
+        state, _ = runner.step(state, stage.data.read(indices), KEY, step)
+    assert runner.metric_names == {
+        (0,): ["discriminator_loss", "filled"],
+        (0, 1): ["discriminator_loss", "filled", "generator_loss"],
+    }
+    assert runner.compile_seconds > 0
+
+
+@pytest.mark.parametrize("kind", ["none", pytest.param("pmap", marks=needs_devices)])
+def test_the_state_is_donated_and_the_hosts_copy_is_not_touched(kind):
+    stage = stage_of()
+    runner = runner_of(stage, kind)
+    host = created(stage, runner)
+    before = fingerprint(host)
+    state = runner.put(host)
+    kept = runner.get(state)
+    after, _ = runner.step(state, stage.data.read(batches(stage)[0]), KEY, 0)
+    jax.block_until_ready(after)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+    assert fingerprint(host) == fingerprint(kept) == before
+    assert fingerprint(runner.get(after)) != before
+
+
+def test_put_and_get_are_inverse():
+    stage = stage_of()
+    kinds = ["none", "pmap", "sharded"] if jax.device_count() > 1 else ["none"]
+    host = created(stage, runner_of(stage))
+    for kind in kinds:
+        runner = runner_of(stage, kind)
+        assert fingerprint(runner.get(runner.put(host))) == fingerprint(host)
+
+
+def test_abstract_is_the_form_of_what_is_created():
+    stage = stage_of()
+    runner = runner_of(stage)
+    state, form = created(stage, runner), runner.abstract(KEY, stage.data.example(BATCH))
+    assert jax.tree.structure(state) == jax.tree.structure(form)
+    for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(form), strict=True):
+        assert (x.shape, x.dtype) == (y.shape, y.dtype)
+
+
+def test_the_seed_decides_the_first_state_whatever_the_devices():
+    stage = stage_of(generator_due=always)
+    states = {kind: created(stage, runner_of(stage, kind)) for kind in ("none", "auto")}
+    assert fingerprint(states["none"]) == fingerprint(states["auto"])
+    other = runner_of(stage).create(loop.stage_key(1, 0), stage.data.example(BATCH))
+    assert fingerprint(other) != fingerprint(states["none"])
+
+
+# Which arrangement.
+
+
+@needs_devices
+def test_auto_is_pmap_on_several_devices():
+    assert arrangement("auto", 8) == ("pmap", jax.devices())
+    assert arrangement("sharded", 8) == ("sharded", jax.devices())
+    assert arrangement("none", 7) == ("none", jax.devices()[:1])
+
+
+def test_auto_is_none_on_one_device(monkeypatch):
+    one = jax.devices()[:1]
+    monkeypatch.setattr(parallel.jax, "devices", lambda: one)
+    assert arrangement("auto", 7) == ("none", one)
+
+
+@needs_devices
+@pytest.mark.parametrize("kind", ["auto", "pmap", "sharded"])
+def test_a_batch_that_does_not_split_is_refused(kind):
+    with pytest.raises(
+        UsageError, match=r"^--config\.batch_size=6: it does not split evenly over 4 devices$"
+    ):
+        arrangement(kind, 6)
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(UsageError, match=r"^--parallel=tpu: expected one of auto, none, pmap, sharded$"):
+        arrangement("tpu", 8)
+
+
+# Programs.
+
+
+def test_a_program_is_compiled_at_its_first_call_and_only_then():
+    traces = []
+
+    def double(x):
+        traces.append(x)
+        return 2 * x
+
+    program = parallel.Program(jax.jit(double))
+    assert program.compile_seconds == 0
+    for value in (1.0, 2.0):
+        assert program(jnp.float32(value)) == 2 * value
+    assert len(traces) == 1
+    assert program.compile_seconds > 0
