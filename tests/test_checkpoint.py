@@ -33,7 +33,7 @@ def state_of(number: float = 0.0) -> GanState:
     adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3, mu_dtype=jnp.bfloat16))
     kernels = {"kernel": jnp.ones((3, 4)), "empty": jnp.zeros((4, 0))}
     return GanState(
-        step=jnp.int32(7),
+        step=jnp.asarray(7, jnp.int32),
         params=params,
         stats={"generator": {}, "discriminator": {"mask": np.array([True, False, True])}},
         opt_state={"generator": jax.tree.map(np.asarray, adam.init(kernels)), "discriminator": ()},

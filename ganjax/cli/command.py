@@ -61,10 +61,10 @@ def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) 
             raise UsageError(f"--config.{key} does nothing in --mode=list")
         return list_experiments(package)
     name = values.experiment or _recorded_experiment(values)
-    if not name:
-        raise UsageError(f"--experiment=NAME is missing; {nearest('', experiments.names(package))}")
     if name.endswith(".py"):
         name = os.path.normpath(name)  # ./my_gan.py is my_gan.py: one run
+    if not name:
+        raise UsageError(f"--experiment=NAME is missing; {nearest('', experiments.names(package))}")
     module = experiments.find(name, package)
     command = Command(name, module, overrides, values, package, signals, started)
     if mode in MODES:

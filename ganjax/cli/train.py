@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import signal
 import sys
 import time
@@ -97,7 +98,7 @@ class Watcher:
         self._events: TensorBoardLog | None = None
         self._progress: Progress | None = None
         self._early: list[str] = []
-        self._images, self._since = 0, time.monotonic()
+        self._images, self._since = 0, math.inf
         self._last_rate: float | None = None
 
     def begin(self, step: int, total: int) -> None:
@@ -116,7 +117,10 @@ class Watcher:
     def progress(self, step: int, images: int, metrics: Mapping[str, float]) -> None:
         """Moves the bar."""
         assert self._progress is not None
-        self._images += images
+        if self._since == math.inf:  # the first step was compiled: from here on
+            self._since = time.monotonic()
+        else:
+            self._images += images
         self._progress.update(step, self._rate(), metrics)
 
     def log(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:

@@ -56,3 +56,38 @@ class BatchNorm(nn.Module):
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros_init(), features).reshape(wide)
         return y.astype(self.dtype or x.dtype)
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Batch normalisation with a scale and a shift for each class (de Vries et al. 2017).
+
+    The scale is 1 + gamma, gamma and the shift embeddings of the label that begin at 0.
+
+    Attributes:
+      num_classes: labels are in [0, num_classes).
+      momentum, epsilon, dtype: as in `BatchNorm`.
+    """
+
+    num_classes: int
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, labels: jax.Array, *, train: bool) -> jax.Array:
+        """[n, ..., C], int [n] -> [n, ..., C]."""
+        norm = BatchNorm(self.momentum, self.epsilon, use_scale=False, use_bias=False, dtype=self.dtype)
+        y = norm(x, train=train)
+        wide = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
+
+        def by_class(name: str) -> jax.Array:
+            embed = nn.Embed(
+                self.num_classes,
+                x.shape[-1],
+                embedding_init=nn.initializers.zeros_init(),
+                dtype=self.dtype,
+                name=name,
+            )
+            return embed(labels).reshape(wide)
+
+        return (y * (1 + by_class("gamma")) + by_class("shift")).astype(y.dtype)

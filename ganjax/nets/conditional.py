@@ -1,7 +1,7 @@
 """Compact conditional networks for small images: a conditional GAN (Mirza & Osindero 2014) in the
-convolutional form of Radford et al. 2016. In the generator the label's embedding is joined to the latents;
-the discriminator takes its inner product with the image's features (Miyato & Koyama 2018, "cGANs with
-projection discriminator").
+convolutional form of Radford et al. 2016. In the generator the label's embedding is joined to the latents,
+and each class has scales and shifts of its own; the discriminator takes the inner product of the label's
+embedding with the image's features (Miyato & Koyama 2018, "cGANs with projection discriminator").
 """
 
 import functools
@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ganjax.layers import BatchNorm, Conv, ConvTranspose
+from ganjax.layers import BatchNorm, ConditionalBatchNorm, Conv, ConvTranspose
 
 _normal = nn.initializers.normal(0.02)
 
@@ -50,18 +50,26 @@ class ConditionalGenerator(nn.Module):
         """[n, Z], int [n] or None -> [n, H, W, C] float32 in [-1, 1]."""
         check_image_shape(self.image_shape, 4)
         height, width, channels = self.image_shape
+        if bool(self.num_classes) != (labels is not None):
+            raise ValueError(f"labels {labels} for a generator of {self.num_classes} classes")
         x = latents
-        if self.num_classes:
+        if labels is not None:
             embed = nn.Embed(self.num_classes, self.embedding, dtype=self.dtype, name="label_embedding")
             x = jnp.concatenate([x, embed(labels)], axis=-1)
         x = nn.Dense(height // 4 * (width // 4) * 2 * self.width, use_bias=False, dtype=self.dtype)(x)
         x = x.reshape(-1, height // 4, width // 4, 2 * self.width)
-        x = nn.relu(BatchNorm(dtype=self.dtype)(x, train=train))
+
+        def norm(x: jax.Array) -> jax.Array:
+            if labels is None:
+                return BatchNorm(dtype=self.dtype)(x, train=train)
+            return ConditionalBatchNorm(self.num_classes, dtype=self.dtype)(x, labels, train=train)
+
+        x = nn.relu(norm(x))
         up = functools.partial(
             ConvTranspose, kernel_size=(4, 4), strides=(2, 2), kernel_init=_normal, dtype=self.dtype
         )
         x = up(self.width, use_bias=False)(x)
-        x = nn.relu(BatchNorm(dtype=self.dtype)(x, train=train))
+        x = nn.relu(norm(x))
         x = up(channels)(x)
         return jnp.tanh(x.astype(jnp.float32))
 

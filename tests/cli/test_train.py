@@ -5,7 +5,6 @@ import json
 import pathlib
 import re
 import shutil
-from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -32,7 +31,7 @@ def result_of(folder: pathlib.Path) -> dict:
 
 def events(folder: pathlib.Path) -> list[tuple[int, str]]:
     """(step, tag) of the points that TensorBoard shows: those that a later file takes back are gone."""
-    Event: Any = importlib.import_module("tensorboardX.proto.event_pb2").Event
+    Event = importlib.import_module("tensorboardX.proto.event_pb2").Event  # a class made at run time
     shown: list[tuple[int, str]] = []
     for path in sorted(folder.glob("events.out.tfevents*"), key=lambda path: path.name.split(".")[-1]):
         content, at = path.read_bytes(), 0

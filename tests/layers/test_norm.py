@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganjax.layers import BatchNorm
+from ganjax.layers import BatchNorm, ConditionalBatchNorm
 
 
 def activations(seed: int = 0, shape=(4, 3, 3, 2)) -> jax.Array:
@@ -139,3 +139,38 @@ def test_one_value_has_no_variance(variables):
     )
     np.testing.assert_allclose(output, [[-0.2, 0.4]], atol=1e-5)  # the bias
     np.testing.assert_allclose(changes["batch_stats"]["var"], [1.8, 0.27], rtol=1e-5)
+
+
+def test_conditional_norm_begins_as_one_without_affine():
+    x, labels = activations(), jnp.array([0, 2, 1, 2])
+    layer = ConditionalBatchNorm(3)
+    variables: Any = layer.init(jax.random.key(0), x, labels, train=True)
+    assert {name: tree["embedding"].shape for name, tree in variables["params"].items()} == {
+        "gamma": (3, 2),
+        "shift": (3, 2),
+    }
+    plain = BatchNorm(use_scale=False, use_bias=False)
+    stats = {"batch_stats": variables["batch_stats"]["BatchNorm_0"]}
+    for train in (True, False):
+        ours, changes = apply(layer, variables, x, labels, train=train, mutable=["batch_stats"])
+        expected, expected_changes = apply(plain, stats, x, train=train, mutable=["batch_stats"])
+        np.testing.assert_allclose(ours, expected, rtol=1e-6)
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            changes["batch_stats"]["BatchNorm_0"],
+            expected_changes["batch_stats"],
+        )
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 3, 2), (4, 2)])
+def test_conditional_norm_scales_and_shifts_by_class(shape):
+    x, labels = activations(shape=shape), jnp.array([0, 2, 1, 2])
+    gamma = np.array([[0.5, -1.0], [0.0, 0.25], [2.0, 0.0]], np.float32)
+    shift = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], np.float32)
+    layer = ConditionalBatchNorm(3)
+    stats = layer.init(jax.random.key(0), x, labels, train=True)["batch_stats"]
+    params = {"gamma": {"embedding": gamma}, "shift": {"embedding": shift}}
+    ours = apply(layer, {"params": params, "batch_stats": stats}, x, labels, train=False)
+    normed = np.asarray(x) / np.sqrt(1 + 1e-5)  # running mean 0, variance 1
+    for i, label in enumerate(labels):
+        np.testing.assert_allclose(ours[i], normed[i] * (1 + gamma[label]) + shift[label], rtol=1e-5)

@@ -35,18 +35,18 @@ def test_shapes(image_shape, num_classes):
 
 # By hand, at width 4, 64 latents, an embedding of 50: generator = embedding + dense without bias + batch norm
 # + 4x4 kernel without bias + batch norm + 4x4 kernel with bias; discriminator = two 4x4 kernels with bias
-# + dense + embedding of the features.
+# + dense + embedding of the features. A batch norm is conditional where there are classes.
 COUNTS = [
     (
         (28, 28, 1),
         10,
-        10 * 50 + (64 + 50) * 7 * 7 * 8 + 2 * 8 + 16 * 8 * 4 + 2 * 4 + 16 * 4 * 1 + 1,
+        10 * 50 + (64 + 50) * 7 * 7 * 8 + 10 * 2 * 8 + 16 * 8 * 4 + 10 * 2 * 4 + 16 * 4 * 1 + 1,
         16 * 1 * 4 + 4 + 16 * 4 * 8 + 8 + 7 * 7 * 8 + 1 + 10 * 7 * 7 * 8,
     ),
     (
         (32, 32, 3),
         10,
-        10 * 50 + (64 + 50) * 8 * 8 * 8 + 2 * 8 + 16 * 8 * 4 + 2 * 4 + 16 * 4 * 3 + 3,
+        10 * 50 + (64 + 50) * 8 * 8 * 8 + 10 * 2 * 8 + 16 * 8 * 4 + 10 * 2 * 4 + 16 * 4 * 3 + 3,
         16 * 3 * 4 + 4 + 16 * 4 * 8 + 8 + 8 * 8 * 8 + 1 + 10 * 8 * 8 * 8,
     ),
     (
