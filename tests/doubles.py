@@ -128,7 +128,9 @@ def toy_gan(
         place = jax.random.randint(context.stream("pool"), (), 0, 2)
         pool = pool.at[place].set(jax.lax.stop_gradient(context.gather(fake)[0]))
         carry = {"pool": pool, "filled": filled + 1}
-        return value, Effects(carry=carry, metrics={"discriminator_loss": value, "filled": filled + 1})
+        draw = jax.random.uniform(context.stream("draw"))
+        metrics = {"discriminator_loss": value, "filled": filled + 1, "draw": draw}
+        return value, Effects(carry=carry, metrics=metrics)
 
     def generator_loss(params: Any, state: GanState, batch: Batch, context: Context):
         del batch

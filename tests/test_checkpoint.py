@@ -218,6 +218,12 @@ def cut_meta(folder: pathlib.Path) -> None:
     os.truncate(folder / "meta" / "metadata", 20)
 
 
+def swap_state(folder: pathlib.Path) -> None:
+    """Arrays that are whole, but another checkpoint's."""
+    shutil.rmtree(folder / "state")
+    shutil.copytree(folder.with_name("00000002") / "state", folder / "state")
+
+
 def change_meta(folder: pathlib.Path) -> None:
     path = folder / "meta" / "metadata"
     meta = json.loads(path.read_text())
@@ -236,6 +242,7 @@ DAMAGES = {
     "meta cut short": cut_meta,
     "meta changed": change_meta,
     "meta removed": lambda folder: shutil.rmtree(folder / "meta"),
+    "another's state": swap_state,
     "state removed": lambda folder: shutil.rmtree(folder / "state"),
     "an empty folder": empty,
 }

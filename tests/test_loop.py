@@ -115,6 +115,8 @@ def test_metrics_and_images_are_those_of_the_step_whatever_the_window():
         for other in calls[1:]:
             for name, value in calls[0].content.items():
                 assert other.content[name] == pytest.approx(value, rel=1e-4), (calls[0].step, name)
+    draws = [call.content["draw"] for call in seen[0]]
+    assert len(set(draws)) == 9  # each stage has a key of its own, and each step
     first, second, third = (call.content for call in seen[0][:3])
     assert "generator_loss" not in first  # due at every second step
     assert second["generator_loss"] == third["generator_loss"]

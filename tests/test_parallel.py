@@ -166,8 +166,8 @@ def test_each_set_of_due_phases_is_traced_and_compiled_once():
     for step, indices in enumerate(batches(stage)):
         state, _ = runner.step(state, stage.data.read(indices), KEY, step)
     assert runner.metric_names == {
-        (0,): ["discriminator_loss", "filled"],
-        (0, 1): ["discriminator_loss", "filled", "generator_loss"],
+        (0,): ["discriminator_loss", "draw", "filled"],
+        (0, 1): ["discriminator_loss", "draw", "filled", "generator_loss"],
     }
     assert runner.compile_seconds > 0
 

@@ -88,6 +88,7 @@ def test_a_run_leaves_the_files_that_it_should(run, tmp_path):
             "discriminator_loss",
             "generator_loss",
             "filled",
+            "draw",
         }
         assert line["images_per_second"] is None or line["images_per_second"] > 0
     assert lines[1]["seconds"] >= lines[0]["seconds"] > 0
