@@ -259,9 +259,9 @@ def test_a_loss_that_is_not_finite_at_first_says_that_there_is_no_checkpoint():
         train(experiment)
 
 
-def keep(now, anchor):
+def keep(now, value):
     del now
-    return anchor
+    return value
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
