@@ -268,9 +268,9 @@ def keep(now, value):
 def test_parameters_that_are_not_finite_are_not_saved(tmp_path, dtype):
     """A NaN gradient under a finite loss: the last step's is seen in no metric."""
 
-    def spoil_gradient(now, anchor):  # finite, but the derivative at 0 is 0 * inf
-        inside = jnp.where(now == 3, anchor * 0.0, 1.0)
-        return anchor + jnp.where(now == 3, jnp.sqrt(inside), 0.0)
+    def spoil_gradient(now, value):  # finite, but the derivative at 0 is 0 * inf
+        inside = jnp.where(now == 3, value * 0.0, 1.0)
+        return value + jnp.where(now == 3, jnp.sqrt(inside), 0.0)
 
     def spoil_moments(updates, state, params=None, **extra):
         return updates, jnp.where(extra["step"] == 3, jnp.nan, 0.0).astype(jnp.bfloat16)
