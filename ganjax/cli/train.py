@@ -131,7 +131,8 @@ class Watcher:
         record: dict[str, Any] = {"step": step, "seconds": round(seconds, 3)}
         self._jsonl.write(record | {"images_per_second": rate and round(rate, 1)} | dict(metrics))
         self._events.scalars(step, dict(metrics) | ({"images_per_second": rate} if rate else {}))
-        self._images, self._since, self._last_rate = 0, time.monotonic(), rate
+        if time.monotonic() - self._since > 1.0:
+            self._images, self._since = 0, time.monotonic()
 
     def preview(self, step: int, images: np.ndarray, columns: int) -> None:
         """A grid, as a file and in TensorBoard."""
@@ -168,6 +169,8 @@ class Watcher:
                 raise
 
     def _rate(self) -> float | None:
-        """Images a second since the last log line; that line's own while there is too little to go by."""
+        """Images a second, over a second at least; None while there has not been one."""
         seconds = time.monotonic() - self._since
-        return self._images / seconds if seconds > 1.0 else self._last_rate
+        if seconds > 1.0:
+            self._last_rate = self._images / seconds
+        return self._last_rate
