@@ -181,10 +181,12 @@ def test_the_state_is_donated_and_the_hosts_copy_is_not_touched(kind):
     state = runner.put(host)
     kept = runner.get(state)
     after, _ = runner.step(state, stage.data.read(batches(stage)[0]), KEY, 0)
-    jax.block_until_ready(after)
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+    last, _ = runner.step(after, stage.data.read(batches(stage)[1]), KEY, 1)
+    jax.block_until_ready(last)
+    # Not of `state`: what a CPU device borrows from the host it may have to copy.
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(after.params))
     assert fingerprint(host) == fingerprint(kept) == before
-    assert fingerprint(runner.get(after)) != before
+    assert fingerprint(runner.get(last)) != before
 
 
 def test_put_and_get_are_inverse():
