@@ -178,13 +178,13 @@ def test_the_state_is_donated_and_the_hosts_copy_is_not_touched(kind):
     runner = runner_of(stage, kind)
     host = created(stage, runner)
     before = fingerprint(host)
+    kept = runner.get(runner.put(host))  # of another: jax 0.11 does not donate what the host looks at
     state = runner.put(host)
-    kept = runner.get(state)
     after, _ = runner.step(state, stage.data.read(batches(stage)[0]), KEY, 0)
     last, _ = runner.step(after, stage.data.read(batches(stage)[1]), KEY, 1)
     jax.block_until_ready(last)
-    # Not of `state`: what a CPU device borrows from the host it may have to copy.
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(after.params))
+    for given in (state, after):
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given.params))
     assert fingerprint(host) == fingerprint(kept) == before
     assert fingerprint(runner.get(last)) != before
 
