@@ -2,5 +2,33 @@
 
 from ganjax.layers.conv import Conv, ConvTranspose, conv_transpose
 from ganjax.layers.norm import BatchNorm, ConditionalBatchNorm
+from ganjax.layers.resample import (
+    blur,
+    downsample,
+    downsample_filtered,
+    fir_filter,
+    pixel_shuffle,
+    pixel_unshuffle,
+    resize_bilinear,
+    upfirdn,
+    upsample,
+    upsample_filtered,
+)
 
-__all__ = ["BatchNorm", "ConditionalBatchNorm", "Conv", "ConvTranspose", "conv_transpose"]
+__all__ = [
+    "BatchNorm",
+    "ConditionalBatchNorm",
+    "Conv",
+    "ConvTranspose",
+    "blur",
+    "conv_transpose",
+    "downsample",
+    "downsample_filtered",
+    "fir_filter",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "resize_bilinear",
+    "upfirdn",
+    "upsample",
+    "upsample_filtered",
+]
