@@ -2,5 +2,15 @@
 
 from ganjax.layers.conv import Conv, ConvTranspose, conv_transpose
 from ganjax.layers.norm import BatchNorm, ConditionalBatchNorm
+from ganjax.layers.spectral import SpectralConv, SpectralDense, spectrally_normalised
 
-__all__ = ["BatchNorm", "ConditionalBatchNorm", "Conv", "ConvTranspose", "conv_transpose"]
+__all__ = [
+    "BatchNorm",
+    "ConditionalBatchNorm",
+    "Conv",
+    "ConvTranspose",
+    "SpectralConv",
+    "SpectralDense",
+    "conv_transpose",
+    "spectrally_normalised",
+]
