@@ -124,7 +124,8 @@ class Trainer:
 
         if recipe.ema_decay is not None:
             weight = 1.0 - recipe.ema_decay(self.steps)
-            torch._foreach_lerp_(self.ema, [p.detach() for p in self.generator_parameters], weight)
+            lerp = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
+            lerp(self.ema, [p.detach() for p in self.generator_parameters], weight)
         self.steps += 1
         return discriminator_loss.detach(), generator_loss.detach()
 
