@@ -32,7 +32,9 @@ class Model(NamedTuple):
     def batch(self, count: int) -> dict[str, np.ndarray]:
         """The same random examples at every call: "image" float32 in [-1, 1], "label" where conditional."""
         draw = np.random.default_rng(0)
-        batch: dict[str, np.ndarray] = {"image": draw.uniform(-1, 1, (count, *self.image_shape)).astype(np.float32)}
+        batch: dict[str, np.ndarray] = {
+            "image": draw.uniform(-1, 1, (count, *self.image_shape)).astype(np.float32)
+        }
         if self.num_classes:
             batch["label"] = draw.integers(0, self.num_classes, count, dtype=np.int32)
         return batch

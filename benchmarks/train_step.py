@@ -9,59 +9,29 @@ each peer.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import statistics
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
+from benchmarks.command_line import MODELS, Parser, one_of, positive, require_torch
 from benchmarks.contestants import OURS, PEERS, Job, Worker
-
-MODELS = ("cgan_book", "cgan_mnist", "dcgan64", "sngan_resnet32")  # benchmarks.models, whose import takes jax
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{message}\n")
-
-
-def one_of(choices: tuple[str, ...]):
-    def parse(value: str) -> str:
-        if value not in choices:
-            raise argparse.ArgumentTypeError(f"{value!r}: expected one of {', '.join(choices)}")
-        return value
-
-    return parse
-
-
-def positive(convert: type):
-    def parse(text: str) -> Any:
-        try:
-            value = convert(text)
-        except ValueError:
-            value = 0
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
-        return value
-
-    return parse
 
 
 def peers(text: str) -> tuple[str, ...]:
     """What --peer names; () for "none"."""
-    if text == "none":
+    names = [one_of((*PEERS, "none"))(name) for name in text.split(",")]
+    if names == ["none"]:
         return ()
-    return tuple(dict.fromkeys(one_of((*PEERS, "none"))(name) for name in text.split(",")))
+    return tuple(dict.fromkeys(one_of(tuple(PEERS))(name) for name in names))
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m benchmarks.train_step",
         description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", type=one_of(MODELS), required=True, help=", ".join(MODELS))
     parser.add_argument("--batch", type=positive(int), default=32, help="images to a step (32)")
@@ -75,8 +45,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line for each peer")
     options = parser.parse_args(arguments)
-    if options.peer and importlib.util.find_spec("torch") is None:
-        parser.error(f"--peer={','.join(options.peer)} needs PyTorch: pip install -e '.[bench]'")
+    if options.peer:
+        require_torch(parser)
     return options
 
 

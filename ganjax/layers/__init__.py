@@ -2,7 +2,7 @@
 
 from ganjax.layers.conv import Conv, ConvTranspose, conv_transpose
 from ganjax.layers.norm import BatchNorm, ConditionalBatchNorm
-from ganjax.layers.spectral import SpectralConv, SpectralDense, spectrally_normalised
+from ganjax.layers.spectral import SpectralConv, SpectralDense, conv, spectrally_normalised
 
 __all__ = [
     "BatchNorm",
@@ -11,6 +11,7 @@ __all__ = [
     "ConvTranspose",
     "SpectralConv",
     "SpectralDense",
+    "conv",
     "conv_transpose",
     "spectrally_normalised",
 ]

@@ -16,7 +16,10 @@ from jax import lax
 Padding = str | Sequence[tuple[int, int]]
 
 
-def _convolution(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding) -> jax.Array:
+def conv(
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1), padding: Padding = "SAME"
+) -> jax.Array:
+    """Convolution: [N, H, W, C] by [KH, KW, C, F] -> [N, H', W', F]."""
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
@@ -85,7 +88,7 @@ class SpectralConv(nn.Module):
         bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None
         kernel = spectrally_normalised(self, kernel, train=train)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = _convolution(x, kernel, self.strides, self.padding)
+        y = conv(x, kernel, self.strides, self.padding)
         return y if bias is None else y + bias.reshape(1, 1, 1, -1)
 
 

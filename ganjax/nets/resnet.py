@@ -10,16 +10,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
-from jax import lax
 
-from ganjax.layers import BatchNorm, Conv, SpectralConv, SpectralDense, spectrally_normalised
+from ganjax.layers import BatchNorm, Conv, SpectralConv, SpectralDense, conv, spectrally_normalised
 from ganjax.nets.conditional import check_image_shape
 
 _glorot = nn.initializers.glorot_uniform()
-
-
-def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def upsample(x: jax.Array) -> jax.Array:
@@ -37,12 +32,12 @@ def mean_pool(x: jax.Array) -> jax.Array:
 
 def upsample_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Nearest upsampling by 2, then a 3x3 convolution: [N, H, W, C], [3, 3, C, F] -> [N, 2H, 2W, F]."""
-    return _convolution(upsample(x), kernel)
+    return conv(upsample(x), kernel)
 
 
 def conv_pool(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """A 3x3 convolution, then the mean over 2x2: [N, H, W, C], [3, 3, C, F] -> [N, H/2, W/2, F]."""
-    return mean_pool(_convolution(x, kernel))
+    return mean_pool(conv(x, kernel))
 
 
 class UpsampleConv(nn.Module):
@@ -116,8 +111,8 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         y = x
         for _ in range(2):
-            conv = SpectralConv(x.shape[-1], (3, 3), kernel_init=_glorot, dtype=self.dtype)
-            y = conv(nn.relu(y), train=train)
+            layer = SpectralConv(x.shape[-1], (3, 3), kernel_init=_glorot, dtype=self.dtype)
+            y = layer(nn.relu(y), train=train)
         return x + y
 
 
