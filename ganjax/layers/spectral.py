@@ -55,7 +55,6 @@ def spectrally_normalised(module: nn.Module, kernel: jax.Array, *, train: bool) 
         v = _unit(product(constant, u))
         u = _unit(product(v, constant))
         kept_u.value, kept_v.value = u, v
-    u, v = lax.stop_gradient((u, v))
     sigma = jnp.sum(product(v, matrix) * u)
     return (kernel / jnp.maximum(sigma, 1e-12)).astype(kernel.dtype)  # a kernel of zeros stays zero
 
