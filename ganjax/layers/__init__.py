@@ -14,13 +14,17 @@ from ganjax.layers.resample import (
     upsample,
     upsample_filtered,
 )
+from ganjax.layers.spectral import SpectralConv, SpectralDense, conv, spectrally_normalised
 
 __all__ = [
     "BatchNorm",
     "ConditionalBatchNorm",
     "Conv",
     "ConvTranspose",
+    "SpectralConv",
+    "SpectralDense",
     "blur",
+    "conv",
     "conv_transpose",
     "downsample",
     "downsample_filtered",
@@ -28,6 +32,7 @@ __all__ = [
     "pixel_shuffle",
     "pixel_unshuffle",
     "resize_bilinear",
+    "spectrally_normalised",
     "upfirdn",
     "upsample",
     "upsample_filtered",

@@ -1,0 +1,104 @@
+"""The models that are measured: a `Gan` and a batch, by name. `benchmarks.peers` has the same in PyTorch."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import cgan_mnist
+from ganjax import losses, optim
+from ganjax.data.dataset import from_spec
+from ganjax.families.adversarial import adversarial
+from ganjax.gan import Gan
+from ganjax.nets.book import BookDiscriminator, BookGenerator
+from ganjax.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+from ganjax.nets.resnet import ResNetDiscriminator, ResNetGenerator
+
+
+class Model(NamedTuple):
+    """What is trained, and on what.
+
+    Attributes:
+      gan: the players.
+      image_shape: (H, W, C).
+      num_classes: 0 for an unconditional GAN.
+    """
+
+    gan: Gan
+    image_shape: tuple[int, int, int]
+    num_classes: int = 0
+
+    def batch(self, count: int) -> dict[str, np.ndarray]:
+        """The same random examples at every call: "image" float32 in [-1, 1], "label" where conditional."""
+        draw = np.random.default_rng(0)
+        batch: dict[str, np.ndarray] = {
+            "image": draw.uniform(-1, 1, (count, *self.image_shape)).astype(np.float32)
+        }
+        if self.num_classes:
+            batch["label"] = draw.integers(0, self.num_classes, count, dtype=np.int32)
+        return batch
+
+
+def cgan_book(dtype: str) -> Model:
+    compute = jnp.dtype(dtype)
+    gan = adversarial(
+        BookGenerator((28, 28, 1), 10, dtype=compute),
+        BookDiscriminator(10, dtype=compute),
+        latent_size=100,
+        num_classes=10,
+        optimizers={player: optim.adam(2e-4, b1=0.5) for player in ("generator", "discriminator")},
+    )
+    return Model(gan, (28, 28, 1), 10)
+
+
+def cgan_mnist_default(dtype: str) -> Model:
+    assert dtype in ("float32", "bfloat16")
+    config = cgan_mnist.Config(dtype=dtype)
+    shape = (config.image_size, config.image_size, 1)
+
+    def metadata_only(name: str, **_):
+        return from_spec(
+            {
+                "name": name,
+                "split": "train",
+                "image_shape": shape,
+                "num_classes": 10,
+                "class_names": [str(label) for label in range(10)],
+                "num_examples": 60_000,
+            }
+        )
+
+    return Model(cgan_mnist.build(config, load=metadata_only).stages[0].gan, shape, 10)
+
+
+def dcgan64(dtype: str) -> Model:
+    compute = jnp.dtype(dtype)
+    gan = adversarial(
+        DCGANGenerator((64, 64, 3), dtype=compute),
+        DCGANDiscriminator(dtype=compute),
+        latent_size=100,
+        optimizers={player: optim.adam(2e-4, b1=0.5) for player in ("generator", "discriminator")},
+    )
+    return Model(gan, (64, 64, 3))
+
+
+def sngan_resnet32(dtype: str) -> Model:
+    """With one discriminator step to a generator step, where the paper has five: every step is alike."""
+    compute = jnp.dtype(dtype)
+    gan = adversarial(
+        ResNetGenerator((32, 32, 3), dtype=compute),
+        ResNetDiscriminator(dtype=compute),
+        latent_size=128,
+        loss=losses.HINGE,
+        optimizers={player: optim.adam(2e-4, b1=0.0, b2=0.9) for player in ("generator", "discriminator")},
+    )
+    return Model(gan, (32, 32, 3))
+
+
+MODELS: dict[str, Callable[[str], Model]] = {
+    "cgan_book": cgan_book,
+    "cgan_mnist": cgan_mnist_default,
+    "dcgan64": dcgan64,
+    "sngan_resnet32": sngan_resnet32,
+}

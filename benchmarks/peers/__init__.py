@@ -1,0 +1,62 @@
+"""The models of `benchmarks.models` in PyTorch: the same networks, losses and optimizers, by name.
+
+Written from the papers for speed in PyTorch's own idiom; tests/benchmarks/ shows that they compute the same.
+"""
+
+from collections.abc import Callable
+
+from benchmarks.peers import book, conditional, dcgan, resnet
+from benchmarks.peers.step import Recipe, Trainer
+
+__all__ = ["PEERS", "Recipe", "Trainer"]
+
+
+def cgan_book() -> Recipe:
+    return Recipe(
+        book.BookGenerator(),
+        book.BookDiscriminator(),
+        (book.GENERATOR_NAMES, book.DISCRIMINATOR_NAMES),
+        latent_size=100,
+        num_classes=10,
+    )
+
+
+def cgan_mnist() -> Recipe:
+    """The defaults of experiments/cgan_mnist.py."""
+    rate, steps = 1e-3, 3500
+
+    def decaying(step: int) -> float:
+        return rate * min(1.0, (steps - step) / (steps - steps // 2))
+
+    return Recipe(
+        conditional.ConditionalGenerator(),
+        conditional.ConditionalDiscriminator(),
+        (conditional.GENERATOR_NAMES, conditional.DISCRIMINATOR_NAMES),
+        latent_size=64,
+        num_classes=10,
+        learning_rate=decaying,
+        ema_decay=lambda step: min(0.999, (1 + step) / (10 + step)),
+    )
+
+
+def dcgan64() -> Recipe:
+    return Recipe(dcgan.DCGANGenerator(), dcgan.DCGANDiscriminator(), dcgan.names(), latent_size=100)
+
+
+def sngan_resnet32() -> Recipe:
+    return Recipe(
+        resnet.ResNetGenerator(),
+        resnet.ResNetDiscriminator(),
+        resnet.names(),
+        latent_size=128,
+        hinge=True,
+        betas=(0.0, 0.9),
+    )
+
+
+PEERS: dict[str, Callable[[], Recipe]] = {
+    "cgan_book": cgan_book,
+    "cgan_mnist": cgan_mnist,
+    "dcgan64": dcgan64,
+    "sngan_resnet32": sngan_resnet32,
+}

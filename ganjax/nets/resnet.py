@@ -1,0 +1,178 @@
+"""The residual networks of SNGAN for small images (Miyato et al. 2018, "Spectral normalization for
+generative adversarial networks", table 4; the blocks are those of Gulrajani et al. 2017).
+
+The paper states no initialisation: kernels are Glorot uniform. A 1x1 convolution commutes with nearest
+upsampling and with mean pooling, so shortcuts run theirs on the smaller of the two sizes; a convolution that
+batch normalisation follows has no bias.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+
+from ganjax.layers import BatchNorm, Conv, SpectralConv, SpectralDense, conv, spectrally_normalised
+from ganjax.nets.conditional import check_image_shape
+
+_glorot = nn.initializers.glorot_uniform()
+
+
+def upsample(x: jax.Array) -> jax.Array:
+    """Each pixel four times: [N, H, W, C] -> [N, 2H, 2W, C]."""
+    n, height, width, channels = x.shape
+    wide = jnp.broadcast_to(x[:, :, None, :, None], (n, height, 2, width, 2, channels))
+    return wide.reshape(n, 2 * height, 2 * width, channels)
+
+
+def mean_pool(x: jax.Array) -> jax.Array:
+    """The mean over 2x2 pixels: [N, H, W, C] -> [N, H/2, W/2, C], H and W even."""
+    n, height, width, channels = x.shape
+    return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+def upsample_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Nearest upsampling by 2, then a 3x3 convolution: [N, H, W, C], [3, 3, C, F] -> [N, 2H, 2W, F]."""
+    return conv(upsample(x), kernel)
+
+
+def conv_pool(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A 3x3 convolution, then the mean over 2x2: [N, H, W, C], [3, 3, C, F] -> [N, H/2, W/2, F]."""
+    return mean_pool(conv(x, kernel))
+
+
+class UpsampleConv(nn.Module):
+    """`upsample_conv` without a bias."""
+
+    features: int
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", _glorot, (3, 3, x.shape[-1], self.features))
+        return upsample_conv(*promote_dtype(x, kernel, dtype=self.dtype))
+
+
+class SpectralConvPool(nn.Module):
+    """`conv_pool` with a spectrally normalised kernel, and a bias."""
+
+    features: int
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        kernel = self.param("kernel", _glorot, (3, 3, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        kernel = spectrally_normalised(self, kernel, train=train)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return conv_pool(x, kernel) + bias.reshape(1, 1, 1, -1)
+
+
+class UpBlock(nn.Module):
+    """BN, ReLU, upsample, 3x3 conv, BN, ReLU, 3x3 conv; the shortcut upsamples and has a 1x1 conv."""
+
+    features: int
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        y = nn.relu(BatchNorm(dtype=self.dtype)(x, train=train))
+        y = UpsampleConv(self.features, dtype=self.dtype)(y)
+        y = nn.relu(BatchNorm(dtype=self.dtype)(y, train=train))
+        y = Conv(self.features, (3, 3), kernel_init=_glorot, dtype=self.dtype)(y)
+        shortcut = Conv(self.features, (1, 1), kernel_init=_glorot, dtype=self.dtype, name="shortcut")(x)
+        return y + upsample(shortcut)
+
+
+class DownBlock(nn.Module):
+    """ReLU, 3x3 conv, ReLU, 3x3 conv, mean pool; the shortcut has a 1x1 conv and pools.
+
+    The first block of a network leaves out the first ReLU, which would cut off half of the image.
+    """
+
+    features: int
+    first: bool = False
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        y = x if self.first else nn.relu(x)
+        y = SpectralConv(self.features, (3, 3), kernel_init=_glorot, dtype=self.dtype)(y, train=train)
+        y = SpectralConvPool(self.features, dtype=self.dtype)(nn.relu(y), train=train)
+        shortcut = SpectralConv(self.features, (1, 1), kernel_init=_glorot, dtype=self.dtype, name="shortcut")
+        return y + shortcut(mean_pool(x), train=train)
+
+
+class Block(nn.Module):
+    """ReLU, 3x3 conv, ReLU, 3x3 conv, added to the input, whose size and channels stay."""
+
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        y = x
+        for _ in range(2):
+            layer = SpectralConv(x.shape[-1], (3, 3), kernel_init=_glorot, dtype=self.dtype)
+            y = layer(nn.relu(y), train=train)
+        return x + y
+
+
+class ResNetGenerator(nn.Module):
+    """Latents -> dense -> `stages` residual blocks that double the size -> BN, ReLU, 3x3 conv -> tanh.
+
+    Attributes:
+      image_shape: (H, W, C), H and W multiples of 2^stages.
+      width: channels throughout.
+      stages: how often the size doubles; 3 goes from 4x4 to 32x32.
+      dtype: for compute.
+    """
+
+    image_shape: tuple[int, int, int]
+    width: int = 256
+    stages: int = 3
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, latents: jax.Array, labels: jax.Array | None = None, *, train: bool) -> jax.Array:
+        """[n, Z], None -> [n, H, W, C] float32 in [-1, 1]."""
+        check_image_shape(self.image_shape, 2**self.stages)
+        if labels is not None:
+            raise ValueError("this generator takes no labels")
+        height, width = (side >> self.stages for side in self.image_shape[:2])
+        x = nn.Dense(height * width * self.width, kernel_init=_glorot, dtype=self.dtype)(latents)
+        x = x.reshape(-1, height, width, self.width)
+        for _ in range(self.stages):
+            x = UpBlock(self.width, dtype=self.dtype)(x, train=train)
+        x = nn.relu(BatchNorm(dtype=self.dtype)(x, train=train))
+        x = Conv(self.image_shape[2], (3, 3), kernel_init=_glorot, dtype=self.dtype)(x)
+        return jnp.tanh(x.astype(jnp.float32))
+
+
+class ResNetDiscriminator(nn.Module):
+    """Image -> `stages` residual blocks that halve the size, two that keep it -> ReLU, sum -> logit.
+
+    Every layer is spectrally normalised.
+
+    Attributes:
+      width: channels throughout.
+      stages: how often the size halves, at least once.
+      dtype: for compute, up to the features.
+    """
+
+    width: int = 128
+    stages: int = 2
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, labels: jax.Array | None = None, *, train: bool) -> jax.Array:
+        """[n, H, W, C] in [-1, 1], None -> logits [n], float32."""
+        check_image_shape(images.shape[1:], 2**self.stages)
+        if labels is not None:
+            raise ValueError("this discriminator takes no labels")
+        x = images.astype(self.dtype or images.dtype)
+        for stage in range(self.stages):
+            x = DownBlock(self.width, first=stage == 0, dtype=self.dtype)(x, train=train)
+        for _ in range(2):
+            x = Block(dtype=self.dtype)(x, train=train)
+        # Sum and logits in float32 in any dtype: bfloat16 has 8 bits.
+        x = jnp.sum(nn.relu(x).astype(jnp.float32), axis=(1, 2))
+        return SpectralDense(1, kernel_init=_glorot)(x, train=train).squeeze(-1)

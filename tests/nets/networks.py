@@ -1,0 +1,48 @@
+"""What the tests of networks share."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+KEY = jax.random.key(0)
+FAST = {"xla_backend_optimization_level": 0}  # to compile; what is compiled is tiny
+
+
+def shapes(generator, discriminator, image_shape, *, latent_size=5, labels=None, count=3) -> Any:
+    """(output, variables) of generator and discriminator, by shape and type alone: nothing is compiled."""
+    latents, images = jnp.zeros((count, latent_size)), jnp.zeros((count, *image_shape))
+    return (
+        jax.eval_shape(lambda: generator.init_with_output(KEY, latents, labels, train=True)),
+        jax.eval_shape(lambda: discriminator.init_with_output(KEY, images, labels, train=True)),
+    )
+
+
+def size(tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def random_variables(shapes: Any, seed: int = 0) -> Any:
+    """Variables by numpy: to compile their initialisers takes longest."""
+    draw = np.random.default_rng(seed)
+
+    def fill(path, x):
+        values = 0.3 * draw.normal(size=x.shape)
+        if path[-1].key in ("var", "scale"):
+            values = 1 + np.abs(values)
+        if path[-1].key in ("u", "v"):
+            values /= np.linalg.norm(values)
+        return values.astype(x.dtype)
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+def run(network, variables, *args, train=True) -> Any:
+    """The output and the other collections afterwards."""
+    others = [name for name in variables if name != "params"]
+
+    def apply(variables, *args):
+        return network.apply(variables, *args, train=train, mutable=others)
+
+    return jax.jit(apply, compiler_options=FAST)(variables, *args)
