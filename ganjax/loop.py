@@ -68,7 +68,7 @@ class Result(NamedTuple):
       wall_seconds: from the start to the last step, summed over resumes.
       first_step_seconds: from the start of this process to the end of its first step; None if it took none.
       images_per_second: in the steady state of this process, compile time apart.
-      compile_seconds: of this process.
+      compile_seconds: of this process: for tracing, and compiling or loading what the compilation cache has.
       resumed_from: the steps at which the run was taken up again.
       fingerprint: of the state.
       metrics: the last value of each.

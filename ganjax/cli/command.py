@@ -69,6 +69,14 @@ def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) 
     command = Command(name, module, overrides, values, package, signals, started)
     if mode in MODES:
         _refuse_foreign_flags(values, mode)
+    from ganjax.cli import compilation_cache  # imports jax
+
+    with compilation_cache.enabled(values.compilation_cache):
+        return _run_mode(command, mode)
+
+
+def _run_mode(command: Command, mode: str) -> int:
+    if mode in MODES:
         return MODES[mode]()(command)
     own = _own_modes(command)
     if mode in own:
@@ -109,6 +117,7 @@ _BELONGS_TO = {
     "workdir": _ANY,
     "seed": _ANY,
     "data_dir": _ANY,
+    "compilation_cache": _ANY,
     "steps": ("train",),
     "parallel": ("train",),
     "save_steps": ("train",),
@@ -143,6 +152,12 @@ def _define() -> flags.FlagValues:
     integer("seed", 0, "Of everything random in training.", 0, 2**32 - 1)
     text(
         "data_dir", None, "Where prepared TFDS datasets are. Default: $TFDS_DATA_DIR, ~/tensorflow_datasets."
+    )
+    text(
+        "compilation_cache",
+        None,
+        "Where compiled programs are kept for the next start: a folder, or off. "
+        "Default: $GANJAX_COMPILATION_CACHE, jax's own setting, xla in $GANJAX_CACHE or ~/.cache/ganjax.",
     )
     integer("steps", None, "train: stop after this many steps of the run. Default: its end.", 1)
     flags.DEFINE_enum(

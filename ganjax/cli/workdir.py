@@ -15,6 +15,7 @@ from ganjax import config as settings
 from ganjax import data
 from ganjax.checkpoint import Checkpoints
 from ganjax.cli.command import Command, resolve
+from ganjax.cli.compilation_cache import num_cores
 from ganjax.errors import RunError, UsageError
 from ganjax.gan import Experiment, GanState
 from ganjax.loop import abstract_state
@@ -207,7 +208,7 @@ def _surroundings() -> dict[str, Any]:
         "versions": versions,
         "devices": [device.device_kind for device in jax.devices()],
         "platform": jax.default_backend(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": num_cores(),
         "git_revision": _git_revision(),
     }
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import IO, Any
@@ -162,6 +163,23 @@ def _protocol(name: str) -> Any:
     return importlib.import_module(f"tensorboardX.proto.{name}_pb2")
 
 
+def _writer_class() -> Any:
+    """tensorboardX's writer beneath its SummaryWriter.
+
+    Where torch is installed, tensorboardX imports it, seconds long and for nothing but its annotations. So
+    torch is out of sight meanwhile, unless it has been imported already.
+    """
+    modules: dict[str, Any] = sys.modules
+    hidden = "torch" not in modules
+    if hidden:
+        modules["torch"] = None
+    try:
+        return importlib.import_module("tensorboardX.event_file_writer").EventsWriter
+    finally:
+        if hidden:
+            del modules["torch"]
+
+
 class TensorBoardLog:
     """Writes event files that TensorBoard shows.
 
@@ -188,17 +206,13 @@ class TensorBoardLog:
         Raises:
           RunError: the file can't be written.
         """
-        from tensorboardX.event_file_writer import EventsWriter  # slow to import: it looks for torch
-
         self._directory = epath.Path(directory)
         self._flush_seconds = flush_seconds
         self._clock = clock
         with writing(self._directory):
             self._directory.mkdir(parents=True, exist_ok=True)
             # The library names files by the second: a run resumed within one would overwrite its own file.
-            self._writer: EventsWriter | None = EventsWriter(
-                os.fspath(self._directory / "events"), f".{time.time_ns()}"
-            )
+            self._writer: Any = _writer_class()(os.fspath(self._directory / "events"), f".{time.time_ns()}")
         if resume_step is not None:
             event = _protocol("event")
             start = event.SessionLog(status=event.SessionLog.START)

@@ -105,6 +105,13 @@ WRONG = {
     "foreign to list": (("--mode=list", "--seed=1"), r"--seed does nothing in --mode=list"),
     "config for list": (("--mode=list", "--config.steps=1"), r"--config\.steps does nothing in --mode=list"),
     "save_minutes": ((*TINY_MNIST, "--save_minutes=-1"), r"-1"),
+    "cache of no name": ((*TINY_MNIST, "--compilation_cache="), r"expected a folder, or off"),
+    "cache as a switch": ((*TINY_MNIST, "--compilation_cache=no"), r"=no: expected a folder, or off"),
+    "cache that is a file": (
+        (*TINY_MNIST, f"--compilation_cache={TOY}"),
+        r"toy\.py: expected a folder, or off",
+    ),
+    "cache for list": (("--mode=list", "--compilation_cache=off"), r"does nothing in --mode=list"),
     "unknown dataset": (("--experiment=cgan_mnist", "--config.dataset=./none.npz"), r"no such file"),
     "uneven batch": (
         (*TINY_MNIST, "--config.batch_size=6", "--parallel=pmap"),

@@ -1,7 +1,10 @@
 import io
 import json
 import math
+import os
 import struct
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -207,6 +210,22 @@ def test_scalars_and_images_read_back(tmp_path):
         assert np.array_equal(back.reshape(image.shape), image)
     with pytest.raises(ValueError, match="closed"):
         writer.scalars(10, {"x": 1})
+
+
+def test_torch_is_not_imported(tmp_path):
+    (tmp_path / "torch.py").write_text("print('imported')")
+    code = f"""
+from ganjax.report.log import TensorBoardLog
+with TensorBoardLog({str(tmp_path / "run")!r}, 0) as log:
+    log.scalars(1, {{"loss": 0.5}})
+print("logged")
+import torch
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.split() == ["logged", "imported"]  # for whoever asks, it is there
 
 
 def test_flush_puts_every_point_into_the_file(tmp_path):
