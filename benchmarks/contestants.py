@@ -17,6 +17,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ganjax.memory import keep_freed_memory
+
 OURS = "ganjax"
 MINIMUM_STEPS = 3  # in a round, whatever its time
 
@@ -180,9 +182,11 @@ def measure_round(contestant: Contestant, seconds: float) -> list[float]:
 
 def _serve(connection: Any, name: str, job: Job) -> None:
     """A contestant's process: prepares, then answers each number of seconds with a round's times."""
+    # As our command line does. For both: PyTorch gives its tensors' memory back in the same way.
+    kept = keep_freed_memory()
     try:
         contestant = ours(job) if name == OURS else PEERS[name](job)
-        connection.send(("ready", contestant.facts))
+        connection.send(("ready", contestant.facts | {"memory_kept": kept}))
         while (seconds := connection.recv()) is not None:
             times = measure_round(contestant, seconds)
             connection.send(("round", (times, contestant.peak_bytes())))

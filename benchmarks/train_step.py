@@ -104,6 +104,7 @@ def report(job: Job, ours: Worker, peer: Worker | None) -> dict[str, Any]:
         "rounds": len(medians),
         "steps": sum(len(times) for times in ours.rounds),
         "compiler_options": facts["compiler_options"],
+        "memory_kept": facts.get("memory_kept"),
         "versions": versions,
     }
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from ganjax.errors import RunError, UsageError
+from ganjax.memory import keep_freed_memory
 
 _STARTED = time.time()
 
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None, *, package: str = "ganjax.experiment
     Returns:
       0 done, 1 the run failed, 2 bad usage, 130 and 143 saved after SIGINT and SIGTERM.
     """
+    if argv is None:  # the process is ours, and not somebody's who calls this
+        keep_freed_memory()
     signals = Signals()
     before = {number: signal.signal(number, signals) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,14 +1,13 @@
-"""Convolutions, NHWC. One place to import them from, so that their lowering can be chosen here.
+"""Convolutions, NHWC, with flax.linen's parameters and values, each platform's in the form that it runs best.
 
-`ConvTranspose` has the parameters and the values of `flax.linen.ConvTranspose`, in the sub-pixel form:
-an output pixel at phase r of the stride only ever meets every stride-th tap of the kernel, so each phase
-is an ordinary stride-1 convolution of the input, and the phases are interleaved. No zeros are multiplied,
-and on a CPU the weight gradient takes about a thirtieth of the time (Shi et al. 2016, "Is the
-deconvolution layer the same as a convolutional layer?").
+On GPUs and TPUs they are XLA's own, which cuDNN and the TPU compiler take over. On a CPU, float32 ones
+without dilation and groups are computed as `ganjax.layers.lowering` says. Which one it is, is decided where
+the program is compiled, and one exported for several platforms holds both.
 """
 
-import itertools
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,9 +15,312 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
-Conv = nn.Conv
+from ganjax.layers import lowering
+from ganjax.layers.channels import add_bias
+from ganjax.layers.lowering import NUMBERS, Geometry, Pads
 
 PaddingLike = str | int | Sequence[int | tuple[int, int]]
+
+
+def conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: int | Sequence[int] = 1,
+    padding: PaddingLike = "SAME",
+    *,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    precision: Any = None,
+) -> jax.Array:
+    """The convolution (correlation) of images with a kernel, equal to `lax.conv_general_dilated`.
+
+    Args:
+      x: [N, H, W, C].
+      kernel: [KH, KW, C / groups, F].
+      strides: of the output over the input, along height and width.
+      padding: "SAME" (the output has ceil(H / stride) rows), "VALID", "REFLECT" and "CIRCULAR" (KH - 1 rows
+        are added, mirrored without the edge or from the other side), or how many zeros are added: a number,
+        or for each axis a number or a pair (before, after); negative ones cut.
+      dilation: of the kernel.
+      groups: C and F are cut into as many groups, each of which is convolved by itself.
+      precision: see `lax.Precision`.
+    Returns:
+      [N, H', W', F].
+    Raises:
+      ValueError: a size does not fit.
+    """
+    strides, dilation = pair(strides, "strides"), pair(dilation, "dilation")
+    channels = kernel.shape[2] * groups if kernel.ndim == 4 else None
+    if x.ndim != 4 or groups < 1 or x.shape[3] != channels or kernel.shape[3] % groups:
+        raise ValueError(
+            f"conv takes images [N, H, W, C] and a kernel [KH, KW, C / groups, F], groups dividing C and F; "
+            f"got {x.shape}, {kernel.shape} and groups={groups}"
+        )
+    spread = [(k - 1) * d + 1 for k, d in zip(kernel.shape[:2], dilation, strict=True)]
+    if isinstance(padding, str) and padding in ("REFLECT", "CIRCULAR"):
+        x = _pad_from_image(x, spread, padding)
+        padding = "VALID"
+    pads = explicit_padding(padding, x.shape[1:3], spread, strides)
+    for size, taps, ends in zip(x.shape[1:3], spread, pads, strict=True):
+        if size + sum(ends) < taps:
+            raise ValueError(
+                f"conv of {x.shape} by {kernel.shape}, padding {pads}, dilation {dilation}: the kernel spans "
+                f"{taps} pixels and the padded image has {size + sum(ends)}"
+            )
+    if dilation != (1, 1) or groups != 1 or min(kernel.shape) < 1:
+        x = lowering.pad(x, pads)
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            strides,
+            "VALID",
+            rhs_dilation=dilation,
+            dimension_numbers=NUMBERS,
+            feature_group_count=groups,
+            precision=precision,
+        )
+    geometry = Geometry(x.shape[1:3], kernel.shape[:2], strides, pads)
+    return _forward(x, kernel, geometry, precision)
+
+
+def conv_transpose(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: int | Sequence[int] = 1,
+    padding: PaddingLike = "SAME",
+    *,
+    precision: Any = None,
+) -> jax.Array:
+    """Transposed convolution, equal to `lax.conv_transpose(x, kernel, ...)`.
+
+    Args:
+      x: [N, H, W, C].
+      kernel: [KH, KW, C, F].
+      strides: by which height and width grow.
+      padding: "SAME" (the output is stride times as large), "VALID", or how far the dilated input is padded:
+        a number, or for each axis a number or a pair (cut, where negative).
+      precision: see `lax.Precision`.
+    Returns:
+      [N, H', W', F].
+    Raises:
+      ValueError: where the shapes do not fit or nothing would be left.
+    """
+    strides = pair(strides, "strides")
+    if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
+        raise ValueError(
+            f"conv_transpose takes images [N, H, W, C] and a kernel [KH, KW, C, F]; "
+            f"got {x.shape} and {kernel.shape}"
+        )
+    if isinstance(padding, str):
+        if padding not in ("SAME", "VALID"):
+            raise ValueError(f"padding={padding!r}: expected 'SAME', 'VALID' or a pair for each axis")
+        ends = [_transpose_padding(k, s, padding) for k, s in zip(kernel.shape, strides, strict=False)]
+        dilated_pads = (ends[0], ends[1])
+    else:
+        dilated_pads = explicit_padding(padding, x.shape[1:3], kernel.shape[:2], (1, 1))
+    sizes = []
+    for size, k, stride, pads in zip(x.shape[1:3], kernel.shape, strides, dilated_pads, strict=False):
+        length = (size - 1) * stride + 1 + sum(pads) - k + 1
+        if length < 1 or k < 1:
+            raise ValueError(f"conv_transpose of {x.shape} by {kernel.shape}, padding {pads}: empty output")
+        sizes.append(length)
+    # It is the input's gradient of the convolution that leads from the large image to x.
+    conv_pads = [(k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel.shape, dilated_pads, strict=False)]
+    geometry = Geometry((sizes[0], sizes[1]), kernel.shape[:2], strides, (conv_pads[0], conv_pads[1]))
+    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    return _input_gradient(x, turned, geometry, precision)
+
+
+def upsample_conv(x: jax.Array, kernel: jax.Array, *, precision: Any = None) -> jax.Array:
+    """Nearest upsampling by 2 followed by a "SAME" convolution, in one.
+
+    Every pixel of the enlarged image is one of x's, so that it is a transposed convolution of x with the
+    kernel smeared over 2x2 pixels: 4/9 of the multiplications for a 3x3 kernel, no large image in between.
+
+    Args:
+      x: [N, H, W, C].
+      kernel: [KH, KW, C, F], KH and KW odd.
+      precision: see `lax.Precision`.
+    Returns:
+      [N, 2 * H, 2 * W, F].
+    Raises:
+      ValueError: a size does not fit.
+    """
+    smeared = _smeared(kernel, "upsample_conv")
+    # SAME of the large image: half of the kernel on either side, and a transposed convolution's own padding.
+    pads = [(k // 2 + k % 2, k // 2 + k % 2) for k in kernel.shape[:2]]
+    return conv_transpose(x, smeared, 2, pads, precision=precision)
+
+
+def conv_pool(x: jax.Array, kernel: jax.Array, *, precision: Any = None) -> jax.Array:
+    """A "SAME" convolution followed by the mean over 2x2 pixels, in one.
+
+    It is a convolution of stride 2 with the kernel smeared over 2x2 pixels: 4/9 of the multiplications for a
+    3x3 kernel, and no large image in between.
+
+    Args:
+      x: [N, H, W, C], H and W even.
+      kernel: [KH, KW, C, F], KH and KW odd.
+      precision: see `lax.Precision`.
+    Returns:
+      [N, H / 2, W / 2, F].
+    Raises:
+      ValueError: a size does not fit.
+    """
+    if x.ndim != 4 or x.shape[1] % 2 or x.shape[2] % 2:
+        raise ValueError(f"conv_pool takes images [N, H, W, C] of even height and width; got {x.shape}")
+    smeared = _smeared(kernel, "conv_pool") * jnp.asarray(0.25, kernel.dtype)
+    return conv(x, smeared, 2, [(k // 2, k // 2) for k in kernel.shape[:2]], precision=precision)
+
+
+def _smeared(kernel: jax.Array, name: str) -> jax.Array:
+    """[KH, KW, C, F] -> [KH + 1, KW + 1, C, F], each tap added to the four that it then lies on."""
+    if kernel.ndim != 4 or not all(k % 2 for k in kernel.shape[:2]):
+        raise ValueError(f"{name} takes a kernel [KH, KW, C, F] of odd height and width; got {kernel.shape}")
+    tall = jnp.pad(kernel, ((0, 1), (0, 0), (0, 0), (0, 0))) + jnp.pad(
+        kernel, ((1, 0), (0, 0), (0, 0), (0, 0))
+    )
+    return jnp.pad(tall, ((0, 0), (0, 1), (0, 0), (0, 0))) + jnp.pad(tall, ((0, 0), (1, 0), (0, 0), (0, 0)))
+
+
+def _lax_forward(x: jax.Array, kernel: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
+    pads = geometry.pads
+    if min(map(min, pads)) < 0:
+        x, pads = lowering.pad(x, pads), "VALID"
+    return lax.conv_general_dilated(
+        x, kernel, geometry.strides, pads, dimension_numbers=NUMBERS, precision=precision
+    )
+
+
+def _lax_input_gradient(g: jax.Array, kernel: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
+    """As `lax` has it: one convolution of the dilated gradient, which cuDNN knows as such."""
+    pads = []
+    for size, taps, stride, (before, _), length in zip(*geometry, g.shape[1:3], strict=True):
+        low = taps - 1 - before
+        pads.append((low, size + taps - 1 - low - ((length - 1) * stride + 1)))
+    cut = [(min(low, 0), min(high, 0)) for low, high in pads]
+    if any(map(any, cut)):  # see lowering.pad
+        g = lax.pad(
+            g, jnp.zeros((), g.dtype), ((0, 0, 0), *((0, 0, s - 1) for s in geometry.strides), (0, 0, 0))
+        )
+        g = lowering.pad(g, (pads[0], pads[1]))
+        pads, dilation = [(0, 0), (0, 0)], (1, 1)
+    else:
+        dilation = geometry.strides
+    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    return lax.conv_general_dilated(
+        g, turned, (1, 1), pads, lhs_dilation=dilation, dimension_numbers=NUMBERS, precision=precision
+    )
+
+
+def _lax_kernel_gradient(x: jax.Array, g: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
+    kernel = jnp.zeros((*geometry.kernel, x.shape[3], g.shape[3]), x.dtype)
+    return jax.linear_transpose(lambda kernel: _lax_forward(x, kernel, geometry, precision), kernel)(g)[0]
+
+
+def _by_platform(on_cpu: Callable, elsewhere: Callable) -> Callable:
+    """One bilinear function of two arrays from its two forms, for `lax.platform_dependent`."""
+
+    def function(a: jax.Array, b: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
+        default = functools.partial(elsewhere, geometry=geometry, precision=precision)
+        if a.dtype != jnp.float32 or b.dtype != jnp.float32:
+            return default(a, b)
+        return lax.platform_dependent(a, b, cpu=functools.partial(on_cpu, geometry=geometry), default=default)
+
+    return function
+
+
+_forms = {
+    "forward": _by_platform(lowering.forward, _lax_forward),
+    "input_gradient": _by_platform(lowering.input_gradient, _lax_input_gradient),
+    "kernel_gradient": _by_platform(lowering.kernel_gradient, _lax_kernel_gradient),
+}
+
+
+def _adjoint(function: Callable, like: jax.Array) -> Callable:
+    """The adjoint of a linear function of an array `like` this one.
+
+    A tangent is computed as the adjoint of what computes the cotangent: reverse mode takes the adjoint once
+    more, and runs that function as it was written.
+    """
+    return lambda x: jax.linear_transpose(function, like)(x)[0]
+
+
+def _is_zero(tangent: Any) -> bool:
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _forward(x: jax.Array, kernel: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
+    return _forms["forward"](x, kernel, geometry, precision)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _input_gradient(g: jax.Array, kernel: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
+    return _forms["input_gradient"](g, kernel, geometry, precision)
+
+
+@functools.partial(_forward.defjvp, symbolic_zeros=True)
+def _forward_jvp(geometry: Geometry, precision: Any, primals: tuple, tangents: tuple):
+    (x, kernel), (dx, dkernel) = primals, tangents
+    y = _forward(x, kernel, geometry, precision)
+    terms = []
+    if not _is_zero(dx):
+        terms.append(_adjoint(lambda g: _forms["input_gradient"](g, kernel, geometry, precision), y)(dx))
+    if not _is_zero(dkernel):
+        terms.append(_adjoint(lambda g: _forms["kernel_gradient"](x, g, geometry, precision), y)(dkernel))
+    return y, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(y)
+
+
+@functools.partial(_input_gradient.defjvp, symbolic_zeros=True)
+def _input_gradient_jvp(geometry: Geometry, precision: Any, primals: tuple, tangents: tuple):
+    (g, kernel), (dg, dkernel) = primals, tangents
+    x = _input_gradient(g, kernel, geometry, precision)
+    terms = []
+    if not _is_zero(dg):
+        terms.append(_adjoint(lambda x: _forms["forward"](x, kernel, geometry, precision), x)(dg))
+    if not _is_zero(dkernel):
+        terms.append(_adjoint(lambda x: _forms["kernel_gradient"](x, g, geometry, precision), x)(dkernel))
+    return x, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(x)
+
+
+def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
+    """Height's and width's of a number for both or one for each; ValueError unless both are at least 1."""
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    if len(both) != 2 or not all(isinstance(v, int) and v >= 1 for v in both):
+        raise ValueError(
+            f"{name}={value}: expected a number of at least 1, or one for height and one for width"
+        )
+    return both[0], both[1]
+
+
+def explicit_padding(
+    padding: PaddingLike, size: Sequence[int], kernel: Sequence[int], strides: Sequence[int]
+) -> Pads:
+    """Padding as pairs (before, after) for height and width. `kernel` is what the dilated kernel spans."""
+    if isinstance(padding, str):
+        if padding not in ("SAME", "VALID"):
+            raise ValueError(
+                f"padding={padding!r}: expected 'SAME', 'VALID', 'REFLECT', 'CIRCULAR', a number or pairs"
+            )
+        ends = lax.padtype_to_pads(size, kernel, strides, padding)
+    else:
+        ends = [padding, padding] if isinstance(padding, int) else list(padding)
+        ends = [(end, end) if isinstance(end, int) else tuple(end) for end in ends]
+        if len(ends) != 2 or not all(len(end) == 2 and all(isinstance(n, int) for n in end) for end in ends):
+            raise ValueError(f"padding={padding}: expected for each of two axes a number or (before, after)")
+    return (ends[0][0], ends[0][1]), (ends[1][0], ends[1][1])
+
+
+def _pad_from_image(x: jax.Array, spread: Sequence[int], how: str) -> jax.Array:
+    ends = [((k - 1) // 2, k // 2) for k in spread]
+    for size, end in zip(x.shape[1:3], ends, strict=True):
+        most = size - 1 if how == "REFLECT" else size
+        if max(end) > most:
+            raise ValueError(
+                f"padding={how!r} by {max(end)} pixels: an image of {x.shape} has {most} to give"
+            )
+    return jnp.pad(x, ((0, 0), *ends, (0, 0)), mode={"REFLECT": "reflect", "CIRCULAR": "wrap"}[how])
 
 
 def _transpose_padding(kernel: int, stride: int, padding: str) -> tuple[int, int]:
@@ -32,97 +334,66 @@ def _transpose_padding(kernel: int, stride: int, padding: str) -> tuple[int, int
     return before, total - before
 
 
-def _axis_phases(size: int, kernel: int, stride: int, pad: tuple[int, int]) -> tuple[int, list]:
-    """The output's length along one axis, and for each phase its first tap and the input's padding.
+class Conv(nn.Module):
+    """Convolution with `flax.linen.Conv`'s parameters; images only.
 
-    Output o = stride * q + r is the sum over taps j of dilated[o + j - before] * kernel[j], where
-    dilated[stride * i] = x[i] and zero elsewhere: only taps j = first (mod stride) meet an x.
+    Attributes:
+      features: output channels F.
+      kernel_size: (KH, KW).
+      strides: of the output over the input.
+      padding: see `conv`.
+      kernel_dilation: of the kernel.
+      feature_group_count: groups of channels, each convolved by itself.
+      use_bias: adds a bias [F].
+      dtype: for compute; default: the widest of input and parameters.
+      param_dtype: of the parameters.
+      precision: see `lax.Precision`.
     """
-    before, after = pad
-    length = (size - 1) * stride + 1 + before + after - kernel + 1
-    phases = []
-    for r in range(stride):
-        count = -(-(length - r) // stride)  # outputs at this phase
-        first = (before - r) % stride
-        taps = -(-(kernel - first) // stride)
-        shift = (r + first - before) // stride  # the input index under the first tap at q = 0
-        phases.append((first, taps, (-shift, count + taps - 1 + shift - size)))
-    return length, phases
 
+    features: int
+    kernel_size: Sequence[int]
+    strides: int | Sequence[int] = 1
+    padding: PaddingLike = "SAME"
+    kernel_dilation: int | Sequence[int] = 1
+    feature_group_count: int = 1
+    use_bias: bool = True
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    precision: Any = None
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
-def _cut_and_pad(size: int, pad: tuple[int, int]) -> tuple[slice, tuple[int, int]]:
-    """What to keep of an axis, and its padding, where a negative `pad` cuts off.
-
-    By hand: jaxlib 0.10.2 gets convolutions with negative padding wrong on the CPU, (-1, 1) say.
-    """
-    low, high = pad
-    length = size + low + high
-    start = min(max(-low, 0), size)
-    stop = max(size - max(-high, 0), start)
-    before = min(max(low, 0), length)
-    return slice(start, stop), (before, length - (stop - start) - before)
-
-
-def conv_transpose(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: tuple[int, int],
-    padding: str | Sequence[tuple[int, int]] = "SAME",
-) -> jax.Array:
-    """Transposed convolution in sub-pixel form, equal to `lax.conv_transpose(x, kernel, ...)`.
-
-    Args:
-      x: [N, H, W, C].
-      kernel: [KH, KW, C, F].
-      strides: by which height and width grow.
-      padding: "SAME" (the output is stride times as large), "VALID", or for each axis the pair by which
-        the dilated input is padded (cut, where negative).
-    Returns:
-      [N, H', W', F].
-    Raises:
-      ValueError: where the shapes do not fit or nothing would be left.
-    """
-    if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
-        raise ValueError(
-            f"conv_transpose takes images [N, H, W, C] and a kernel [KH, KW, C, F]; "
-            f"got {x.shape} and {kernel.shape}"
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., H, W, C] -> [..., H', W', features]."""
+        groups = self.feature_group_count
+        size = pair(self.kernel_size, "kernel_size")
+        if groups < 1 or x.shape[-1] % groups or self.features % groups:
+            raise ValueError(
+                f"feature_group_count={groups} must divide the {x.shape[-1]} channels of the input and the "
+                f"{self.features} of the output"
+            )
+        kernel_shape = (*size, x.shape[-1] // groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, kernel_shape, self.param_dtype)
+        bias = (
+            self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
         )
-    if isinstance(padding, str):
-        if padding not in ("SAME", "VALID"):
-            raise ValueError(f"padding={padding!r}: expected 'SAME', 'VALID' or a pair for each axis")
-        padding = [_transpose_padding(k, s, padding) for k, s in zip(kernel.shape, strides, strict=False)]
-    sizes, axes = [], []
-    for size, k, stride, pad in zip(x.shape[1:3], kernel.shape, strides, padding, strict=False):
-        length, phases = _axis_phases(size, k, stride, pad)
-        if length < 1:
-            raise ValueError(f"conv_transpose of {x.shape} by {kernel.shape}, padding {pad}: empty output")
-        sizes.append(length)
-        axes.append(phases)
-    rows, columns = (-(-size // stride) for size, stride in zip(sizes, strides, strict=True))
-    outputs = []
-    for (top, taps_h, pad_h), (left, taps_w, pad_w) in itertools.product(*axes):
-        shape = (x.shape[0], rows, columns, kernel.shape[3])
-        keep_h, pad_h = _cut_and_pad(x.shape[1], pad_h)
-        keep_w, pad_w = _cut_and_pad(x.shape[2], pad_w)
-        met = x[:, keep_h, keep_w]
-        if taps_h <= 0 or taps_w <= 0 or not met.size:  # a stride longer than the kernel leaves gaps
-            outputs.append(jnp.zeros(shape, x.dtype))
-            continue
-        taps = kernel[top :: strides[0], left :: strides[1]]
-        pads = (pad_h, pad_w)
-        y = lax.conv_general_dilated(met, taps, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        # Where the stride does not divide the length, late phases are one short.
-        short = [(0, 0), (0, rows - y.shape[1]), (0, columns - y.shape[2]), (0, 0)]
-        outputs.append(jnp.pad(y, short) if any(p != (0, 0) for p in short) else y)
-    y = jnp.stack(outputs, axis=3).reshape(x.shape[0], rows, columns, *strides, kernel.shape[3])
-    y = y.transpose(0, 1, 3, 2, 4, 5).reshape(
-        x.shape[0], rows * strides[0], columns * strides[1], kernel.shape[3]
-    )
-    return y[:, : sizes[0], : sizes[1]]
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        images = _as_images(x)
+        y = conv(
+            images,
+            kernel,
+            self.strides,
+            self.padding,
+            dilation=self.kernel_dilation,
+            groups=groups,
+            precision=self.precision,
+        )
+        return add_bias(y, bias).reshape(*x.shape[:-3], *y.shape[1:])
 
 
 class ConvTranspose(nn.Module):
-    """Transposed convolution with `flax.linen.ConvTranspose`'s parameters, in sub-pixel form.
+    """Transposed convolution with `flax.linen.ConvTranspose`'s parameters; images only.
 
     Attributes:
       features: output channels F.
@@ -130,23 +401,37 @@ class ConvTranspose(nn.Module):
       strides: growth of height and width.
       padding: "SAME", "VALID" or pairs, see `conv_transpose`.
       use_bias: adds a bias [F].
-      dtype: for compute; parameters are float32.
+      dtype: for compute; default: the widest of input and parameters.
+      param_dtype: of the parameters.
+      precision: see `lax.Precision`.
     """
 
     features: int
-    kernel_size: tuple[int, int]
-    strides: tuple[int, int] = (1, 1)
-    padding: str | Sequence[tuple[int, int]] = "SAME"
+    kernel_size: Sequence[int]
+    strides: int | Sequence[int] = 1
+    padding: PaddingLike = "SAME"
     use_bias: bool = True
-    dtype: jnp.dtype | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    precision: Any = None
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[N, H, W, C] -> [N, H', W', features]."""
-        kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
-        bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None
+        """[..., H, W, C] -> [..., H', W', features]."""
+        kernel_shape = (*pair(self.kernel_size, "kernel_size"), x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, kernel_shape, self.param_dtype)
+        bias = (
+            self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
+        )
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = conv_transpose(x, kernel, self.strides, self.padding)
-        return y if bias is None else y + bias.reshape(1, 1, 1, -1)
+        images = _as_images(x)
+        y = conv_transpose(images, kernel, self.strides, self.padding, precision=self.precision)
+        return add_bias(y, bias).reshape(*x.shape[:-3], *y.shape[1:])
+
+
+def _as_images(x: jax.Array) -> jax.Array:
+    if x.ndim < 3:
+        raise ValueError(f"a convolution takes images [..., H, W, C]; got {x.shape}")
+    return x if x.ndim == 4 else x.reshape(-1, *x.shape[-3:])

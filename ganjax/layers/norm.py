@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ganjax.layers.channels import add_bias, column_sums, rows
+
 
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015).
@@ -32,30 +34,30 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[..., C] -> [..., C]."""
-        features = (x.shape[-1],)
+        features = x.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, features, jnp.float32)
-        wide = (1,) * (x.ndim - 1) + features
-        y = x.astype(jnp.float32)
+        y = x.astype(jnp.float32).reshape(-1, *features)
+        count = y.shape[0]
         if train:
-            axes = tuple(range(x.ndim - 1))
-            mean = jnp.mean(y, axes)
-            var = jnp.mean(jnp.square(y - mean.reshape(wide)), axes)
+            mean = column_sums(y) / count
+            y = y - rows(mean, count)
+            var = column_sums(jnp.square(y)) / count
             if not self.is_initializing():
-                count = y.size // y.shape[-1]
                 unbiased = var * (count / max(count - 1, 1))
                 running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
                 running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
         else:
             mean, var = running_mean.value, running_var.value
+            y = y - rows(mean, count)
         scale = lax.rsqrt(var + self.epsilon)
         if self.use_scale:
             scale = scale * self.param("scale", self.scale_init, features)
         # Not y * scale - mean * scale, which subtracts two large numbers where the mean is large.
-        y = (y - mean.reshape(wide)) * scale.reshape(wide)
+        y = y * rows(scale, count)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros_init(), features).reshape(wide)
-        return y.astype(self.dtype or x.dtype)
+            y = add_bias(y, self.param("bias", nn.initializers.zeros_init(), features))
+        return y.astype(self.dtype or x.dtype).reshape(x.shape)
 
 
 class ConditionalBatchNorm(nn.Module):

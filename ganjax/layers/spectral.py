@@ -5,22 +5,14 @@ The value is estimated by power iteration, one iteration a forward pass in train
 the collection `spectral`, and the stored kernel is never changed.
 """
 
-from collections.abc import Sequence
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
-Padding = str | Sequence[tuple[int, int]]
-
-
-def conv(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1), padding: Padding = "SAME"
-) -> jax.Array:
-    """Convolution: [N, H, W, C] by [KH, KW, C, F] -> [N, H', W', F]."""
-    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+from ganjax.layers.channels import add_bias
+from ganjax.layers.conv import PaddingLike, conv
 
 
 def _unit(x: jax.Array) -> jax.Array:
@@ -74,7 +66,7 @@ class SpectralConv(nn.Module):
     features: int
     kernel_size: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
-    padding: Padding = "SAME"
+    padding: PaddingLike = "SAME"
     use_bias: bool = True
     dtype: jnp.dtype | None = None
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
@@ -88,7 +80,7 @@ class SpectralConv(nn.Module):
         kernel = spectrally_normalised(self, kernel, train=train)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = conv(x, kernel, self.strides, self.padding)
-        return y if bias is None else y + bias.reshape(1, 1, 1, -1)
+        return add_bias(y, bias)
 
 
 class SpectralDense(nn.Module):
@@ -114,4 +106,4 @@ class SpectralDense(nn.Module):
         kernel = spectrally_normalised(self, kernel, train=train)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = x @ kernel
-        return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+        return add_bias(y, bias)

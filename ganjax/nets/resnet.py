@@ -11,7 +11,16 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from ganjax.layers import BatchNorm, Conv, SpectralConv, SpectralDense, conv, spectrally_normalised
+from ganjax.layers import (
+    BatchNorm,
+    Conv,
+    SpectralConv,
+    SpectralDense,
+    add_bias,
+    conv_pool,
+    spectrally_normalised,
+    upsample_conv,
+)
 from ganjax.nets.conditional import check_image_shape
 
 _glorot = nn.initializers.glorot_uniform()
@@ -28,16 +37,6 @@ def mean_pool(x: jax.Array) -> jax.Array:
     """The mean over 2x2 pixels: [N, H, W, C] -> [N, H/2, W/2, C], H and W even."""
     n, height, width, channels = x.shape
     return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
-
-
-def upsample_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Nearest upsampling by 2, then a 3x3 convolution: [N, H, W, C], [3, 3, C, F] -> [N, 2H, 2W, F]."""
-    return conv(upsample(x), kernel)
-
-
-def conv_pool(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A 3x3 convolution, then the mean over 2x2: [N, H, W, C], [3, 3, C, F] -> [N, H/2, W/2, F]."""
-    return mean_pool(conv(x, kernel))
 
 
 class UpsampleConv(nn.Module):
@@ -64,7 +63,7 @@ class SpectralConvPool(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         kernel = spectrally_normalised(self, kernel, train=train)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return conv_pool(x, kernel) + bias.reshape(1, 1, 1, -1)
+        return add_bias(conv_pool(x, kernel), bias)
 
 
 class UpBlock(nn.Module):

@@ -1,0 +1,346 @@
+"""What a convolution is computed as on a CPU.
+
+A convolution, its gradient with respect to the input and that with respect to the kernel are three bilinear
+functions,
+
+    forward(x, kernel) -> y        input_gradient(g, kernel) -> x        kernel_gradient(x, g) -> kernel
+
+and the derivatives of each are the other two. So each is written here in the form that runs best, and
+`ganjax.layers.conv` tells JAX how they belong together. All in plain XLA, which on a CPU is good at matrix
+products and contiguous slices, and bad at strided, dilated and very narrow convolutions and at their
+gradients. A stride that divides the kernel becomes channels (space to depth); two or three taps go through
+Winograd's products; few channels through patches and one matrix product.
+"""
+
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ganjax.layers.winograd import (
+    best_tiles,
+    winograd_conv,
+    winograd_input_gradient,
+    winograd_kernel_gradient,
+)
+
+NUMBERS = ("NHWC", "HWIO", "NHWC")
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+# Below this many channels the transforms of Winograd's products cost more than the products save.
+WINOGRAD_CHANNELS = 16
+# Up to this many taps times channels, patches are small enough to be written out.
+PATCH_SIZE = 160
+
+
+class Geometry(NamedTuple):
+    """A convolution of images [N, H, W, C] with kernels [KH, KW, C, F], without dilation and groups.
+
+    Attributes:
+      size: (H, W) of x.
+      kernel: (KH, KW).
+      strides: along height and width.
+      pads: for each axis how far x is padded with zeros at its ends; negative: cut.
+    """
+
+    size: tuple[int, int]
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: Pads
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """(H', W') of y."""
+        rows, columns = (
+            (size + before + after - kernel) // stride + 1
+            for size, kernel, stride, (before, after) in zip(*self, strict=True)
+        )
+        return rows, columns
+
+    @property
+    def divides(self) -> bool:
+        """The strides divide the kernel."""
+        return all(kernel % stride == 0 for kernel, stride in zip(self.kernel, self.strides, strict=True))
+
+    @property
+    def taps(self) -> tuple[int, int]:
+        """Taps along each axis once the strides are channels."""
+        return self.kernel[0] // self.strides[0], self.kernel[1] // self.strides[1]
+
+
+def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """y [N, H', W', F]."""
+    if geometry.divides:
+        return _correlate(_blocks(x, geometry), _kernel_to_depth(kernel, geometry.strides))
+    x = pad(x, geometry.pads)
+    if _is_small(kernel.shape[:3]):
+        rows, columns = geometry.output
+        patches = _patches(x, geometry.kernel, geometry.strides, (rows, columns))
+        return _product(patches, kernel.reshape(-1, kernel.shape[3]))
+    return _as_it_is(x, kernel, geometry.strides)
+
+
+def input_gradient(g: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """The gradient with respect to x [N, H, W, C], from that with respect to y [N, H', W', F].
+
+    It is the transposed convolution of g.
+    """
+    taps, strides = geometry.taps, geometry.strides
+    if not geometry.divides:
+        return _phases(g, kernel, geometry)
+    blocks_kernel = _kernel_to_depth(kernel, strides)
+    tiles = _winograd_tiles(g.shape[0], g.shape[1:3], taps, *blocks_kernel.shape[2:])
+    if tiles is not None:
+        blocks = winograd_input_gradient(g, blocks_kernel, tiles)
+    elif strides == (1, 1):
+        # Only what is not cut off again.
+        (top, bottom), (left, right) = geometry.pads
+        pads = (taps[0] - 1 - top, taps[0] - 1 - bottom), (taps[1] - 1 - left, taps[1] - 1 - right)
+        return _correlate(pad(g, pads), _turned(kernel))
+    elif max(g.shape[1:3]) <= 8 and blocks_kernel.shape[2] > PATCH_SIZE:
+        # One convolution to all phases would compute too much around a small image that is cut off.
+        return _phases(g, kernel, geometry)
+    else:
+        around = (taps[0] - 1, taps[0] - 1), (taps[1] - 1, taps[1] - 1)
+        blocks = _correlate(pad(g, around), _turned(blocks_kernel))
+    x = depth_to_space(blocks, strides)
+    ends = [
+        (-before, size + before - length)
+        for size, length, (before, _) in zip(geometry.size, x.shape[1:3], geometry.pads, strict=True)
+    ]
+    return pad(x, (ends[0], ends[1]))
+
+
+def _turned(kernel: jax.Array) -> jax.Array:
+    """The kernel of the adjoint: taps in reverse order, channels exchanged."""
+    return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+
+
+def kernel_gradient(x: jax.Array, g: jax.Array, geometry: Geometry) -> jax.Array:
+    """The gradient with respect to the kernel [KH, KW, C, F], from x and the gradient with respect to y."""
+    channels, features = x.shape[3], g.shape[3]
+    if geometry.divides:
+        gradient = _correlate_kernel_gradient(_blocks(x, geometry), g)
+        return _depth_to_kernel(gradient, geometry.strides, channels)
+    x = pad(x, geometry.pads)
+    rows, columns = geometry.output
+    if _is_small((*geometry.kernel, channels)):
+        patches = _patches(x, geometry.kernel, geometry.strides, (rows, columns))
+        return _sum_of_products(patches, g).reshape(*geometry.kernel, channels, features)
+    blank = jnp.zeros((*geometry.kernel, channels, features), x.dtype)
+    return jax.linear_transpose(lambda kernel: _as_it_is(x, kernel, geometry.strides), blank)(g)[0]
+
+
+def _correlate(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The convolution at stride 1 without padding."""
+    taps, (channels, features) = kernel.shape[:2], kernel.shape[2:]
+    rows, columns = x.shape[1] - taps[0] + 1, x.shape[2] - taps[1] + 1
+    if taps == (1, 1):
+        return _product(x, kernel[0, 0])
+    tiles = _winograd_tiles(x.shape[0], (rows, columns), taps, channels, features)
+    if tiles is not None:
+        return winograd_conv(x, kernel, tiles)
+    if _is_small((*taps, channels)):
+        patches = _patches(x, taps, (1, 1), (rows, columns))
+        return _product(patches, kernel.reshape(-1, features))
+    if _is_small((*taps, features)):
+        # All products at once, each pixel's [taps, features]; then what meets at an output is summed.
+        products = _product(x, kernel.transpose(2, 0, 1, 3).reshape(channels, -1))
+        total = None
+        for i, j in itertools.product(range(taps[0]), range(taps[1])):
+            first = (i * taps[1] + j) * features
+            term = products[:, i : i + rows, j : j + columns, first : first + features]
+            total = term if total is None else total + term
+        assert total is not None
+        return total
+    return _as_it_is(x, kernel)
+
+
+def _correlate_kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
+    """The gradient of `_correlate` with respect to its kernel."""
+    rows, columns = g.shape[1:3]
+    taps = x.shape[1] - rows + 1, x.shape[2] - columns + 1
+    channels, features = x.shape[3], g.shape[3]
+    if taps == (1, 1):
+        return _sum_of_products(x, g)[None, None]
+    tiles = _winograd_tiles(x.shape[0], (rows, columns), taps, channels, features)
+    if tiles is not None:
+        return winograd_kernel_gradient(x, g, taps[0], tiles)
+    if _is_small((*taps, features)) and features < channels:
+        around = (taps[0] - 1, taps[0] - 1), (taps[1] - 1, taps[1] - 1)
+        patches = _patches(pad(g, around), taps, (1, 1), x.shape[1:3])  # turned round
+        gradient = _sum_of_products(x, patches).reshape(channels, *taps, features)
+        return jnp.flip(gradient, (1, 2)).transpose(1, 2, 0, 3)
+    if _is_small((*taps, channels)):
+        patches = _patches(x, taps, (1, 1), (rows, columns))
+        return _sum_of_products(patches, g).reshape(*taps, channels, features)
+    blank = jnp.zeros((*taps, channels, features), x.dtype)
+    return jax.linear_transpose(lambda kernel: _as_it_is(x, kernel), blank)(g)[0]
+
+
+def _as_it_is(x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1)) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=NUMBERS)
+
+
+def _phases(g: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    """The input's gradient in sub-pixel form: a pixel at phase r of the stride only ever meets every
+    stride-th tap, so each phase is a convolution at stride 1, and the phases are interleaved."""
+    channels = kernel.shape[2]
+    axes = []
+    for size, taps, stride, (before, _) in zip(*geometry, strict=True):
+        count = -(-size // stride)
+        phases = []
+        for r in range(stride):
+            # x[stride * q + r] meets tap j of y[p] where stride * p + j = stride * q + r + before
+            first = (r + before) % stride
+            shift = (r + before - first) // stride  # p = q + shift at the first tap, and then falls
+            phases.append((first, -(-(taps - first) // stride), shift))
+        axes.append((count, phases))
+    (rows, down), (columns, across) = axes
+    outputs = []
+    for (top, taps_h, shift_h), (left, taps_w, shift_w) in itertools.product(down, across):
+        if taps_h <= 0 or taps_w <= 0:  # a stride longer than the kernel leaves gaps
+            outputs.append(jnp.zeros((g.shape[0], rows, columns, channels), g.dtype))
+            continue
+        part = kernel[top :: geometry.strides[0], left :: geometry.strides[1]]
+        pads = [
+            (taps - 1 - shift, count + shift - length)
+            for taps, shift, count, length in (
+                (taps_h, shift_h, rows, g.shape[1]),
+                (taps_w, shift_w, columns, g.shape[2]),
+            )
+        ]
+        outputs.append(_correlate(pad(g, (pads[0], pads[1])), _turned(part)))
+    blocks = jnp.concatenate(outputs, axis=-1)
+    return depth_to_space(blocks, geometry.strides)[:, : geometry.size[0], : geometry.size[1]]
+
+
+def pad(x: jax.Array, pads: Pads) -> jax.Array:
+    """Pads height and width with zeros, and cuts where negative.
+
+    By hand: jaxlib 0.10.2 gets convolutions with negative padding wrong on the CPU, (-1, 1) say.
+    """
+    keep, ends = [], []
+    for size, (low, high) in zip(x.shape[1:3], pads, strict=True):
+        length = size + low + high
+        start = min(max(-low, 0), size)
+        stop = max(size - max(-high, 0), start)
+        before = min(max(low, 0), length)
+        keep.append(slice(start, stop))
+        ends.append((before, length - (stop - start) - before))
+    x = x[:, keep[0], keep[1]]
+    return jnp.pad(x, ((0, 0), *ends, (0, 0))) if any(map(any, ends)) else x
+
+
+def depth_to_space(x: jax.Array, strides: tuple[int, int]) -> jax.Array:
+    """[N, H, W, s * t * C] -> [N, s * H, t * W, C], the channels ordered (s, t, C)."""
+    if strides == (1, 1):
+        return x
+    n, height, width, depth = x.shape
+    channels = depth // (strides[0] * strides[1])
+    x = x.reshape(n, height, width, *strides, channels).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, height * strides[0], width * strides[1], channels)
+
+
+def _blocks(x: jax.Array, geometry: Geometry) -> jax.Array:
+    """The padded x, its strides made channels: exactly what the outputs need."""
+    strides, taps = geometry.strides, geometry.taps
+    pads = []
+    for size, count, stride, tap, (before, _) in zip(
+        geometry.size, geometry.output, strides, taps, geometry.pads, strict=True
+    ):
+        pads.append((before, (count + tap - 1) * stride - size - before))
+    x = pad(x, (pads[0], pads[1]))
+    if strides == (1, 1):
+        return x
+    n, height, width, channels = x.shape
+    x = x.reshape(n, height // strides[0], strides[0], width // strides[1], strides[1], channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, height // strides[0], width // strides[1], -1)
+
+
+def _kernel_to_depth(kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
+    """[KH, KW, C, F] -> [KH / s, KW / t, s * t * C, F], in the order of `_blocks`."""
+    if strides == (1, 1):
+        return kernel
+    height, width, channels, features = kernel.shape
+    rows, columns = height // strides[0], width // strides[1]
+    kernel = kernel.reshape(rows, strides[0], columns, strides[1], channels, features)
+    return kernel.transpose(0, 2, 1, 3, 4, 5).reshape(rows, columns, -1, features)
+
+
+def _depth_to_kernel(kernel: jax.Array, strides: tuple[int, int], channels: int) -> jax.Array:
+    """The inverse of `_kernel_to_depth`."""
+    if strides == (1, 1):
+        return kernel
+    rows, columns, _, features = kernel.shape
+    kernel = kernel.reshape(rows, columns, *strides, channels, features).transpose(0, 2, 1, 3, 4, 5)
+    return kernel.reshape(rows * strides[0], columns * strides[1], channels, features)
+
+
+def _windows(
+    x: jax.Array, kernel: tuple[int, int], strides: tuple[int, int], output: tuple[int, int]
+) -> list[jax.Array]:
+    """For each tap, row by row, the pixels that it meets [N, H', W', C]."""
+    rows, columns = output
+    down, across = strides
+    if strides != (1, 1):
+        # By a reshape: the transpose of a strided slice is slow on a CPU.
+        height, width = (
+            (rows + (kernel[0] - 1) // down) * down,
+            (columns + (kernel[1] - 1) // across) * across,
+        )
+        x = pad(x, ((0, height - x.shape[1]), (0, width - x.shape[2])))
+        x = x.reshape(x.shape[0], height // down, down, width // across, across, x.shape[3])
+    else:
+        x = x[:, :, None, :, None]
+    taps = []
+    for i, j in itertools.product(range(kernel[0]), range(kernel[1])):
+        top, left = i // down, j // across
+        taps.append(x[:, top : top + rows, i % down, left : left + columns, j % across])
+    return taps
+
+
+def _patches(
+    x: jax.Array, kernel: tuple[int, int], strides: tuple[int, int], output: tuple[int, int]
+) -> jax.Array:
+    """[N, H', W', KH * KW * C]."""
+    return jnp.concatenate(_windows(x, kernel, strides, output), axis=-1)
+
+
+def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """[N, H, W, C] times [C, F]."""
+    n, height, width, channels = x.shape
+    return (x.reshape(n * height * width, channels) @ matrix).reshape(n, height, width, matrix.shape[1])
+
+
+def _sum_of_products(x: jax.Array, g: jax.Array) -> jax.Array:
+    """The sum over all pixels of outer products: [N, H, W, C] and [N, H, W, F] -> [C, F]."""
+    x, g = x.reshape(-1, x.shape[3]), g.reshape(-1, g.shape[3])
+    # XLA wants the smaller matrix first; turning the result round costs little.
+    if x.shape[1] > g.shape[1]:
+        return lax.dot_general(g, x, (((0,), (0,)), ((), ()))).T
+    return lax.dot_general(x, g, (((0,), (0,)), ((), ())))
+
+
+def _is_small(shape: tuple[int, ...]) -> bool:
+    size = 1
+    for length in shape:
+        size *= length
+    return size <= PATCH_SIZE
+
+
+def _winograd_tiles(
+    count: Any, output: tuple[int, int], taps: tuple[int, int], channels: int, features: int
+) -> tuple[int, int] | None:
+    """Tiles for Winograd's products, or None where they are not for these sizes."""
+    if taps[0] != taps[1] or min(channels, features) < WINOGRAD_CHANNELS:
+        return None
+    return best_tiles(_number(count), *output, taps[0], channels, features)
+
+
+def _number(count: Any) -> int:
+    """A batch's size; where it is not known yet, as in an export for any, that of a large one."""
+    return count if isinstance(count, int) else 64
