@@ -1,6 +1,14 @@
 """The blocks that networks are built of."""
 
-from ganjax.layers.conv import Conv, ConvTranspose, conv_transpose
+from ganjax.layers.channels import add_bias, column_sums, rows
+from ganjax.layers.conv import (
+    Conv,
+    ConvTranspose,
+    conv,
+    conv_pool,
+    conv_transpose,
+    upsample_conv,
+)
 from ganjax.layers.norm import BatchNorm, ConditionalBatchNorm
 from ganjax.layers.resample import (
     blur,
@@ -14,7 +22,7 @@ from ganjax.layers.resample import (
     upsample,
     upsample_filtered,
 )
-from ganjax.layers.spectral import SpectralConv, SpectralDense, conv, spectrally_normalised
+from ganjax.layers.spectral import SpectralConv, SpectralDense, spectrally_normalised
 
 __all__ = [
     "BatchNorm",
@@ -23,8 +31,11 @@ __all__ = [
     "ConvTranspose",
     "SpectralConv",
     "SpectralDense",
+    "add_bias",
     "blur",
+    "column_sums",
     "conv",
+    "conv_pool",
     "conv_transpose",
     "downsample",
     "downsample_filtered",
@@ -32,8 +43,10 @@ __all__ = [
     "pixel_shuffle",
     "pixel_unshuffle",
     "resize_bilinear",
+    "rows",
     "spectrally_normalised",
     "upfirdn",
     "upsample",
+    "upsample_conv",
     "upsample_filtered",
 ]

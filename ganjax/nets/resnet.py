@@ -18,25 +18,14 @@ from ganjax.layers import (
     SpectralDense,
     add_bias,
     conv_pool,
+    downsample,
     spectrally_normalised,
+    upsample,
     upsample_conv,
 )
 from ganjax.nets.conditional import check_image_shape
 
 _glorot = nn.initializers.glorot_uniform()
-
-
-def upsample(x: jax.Array) -> jax.Array:
-    """Each pixel four times: [N, H, W, C] -> [N, 2H, 2W, C]."""
-    n, height, width, channels = x.shape
-    wide = jnp.broadcast_to(x[:, :, None, :, None], (n, height, 2, width, 2, channels))
-    return wide.reshape(n, 2 * height, 2 * width, channels)
-
-
-def mean_pool(x: jax.Array) -> jax.Array:
-    """The mean over 2x2 pixels: [N, H, W, C] -> [N, H/2, W/2, C], H and W even."""
-    n, height, width, channels = x.shape
-    return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
 class UpsampleConv(nn.Module):
@@ -98,7 +87,7 @@ class DownBlock(nn.Module):
         y = SpectralConv(self.features, (3, 3), kernel_init=_glorot, dtype=self.dtype)(y, train=train)
         y = SpectralConvPool(self.features, dtype=self.dtype)(nn.relu(y), train=train)
         shortcut = SpectralConv(self.features, (1, 1), kernel_init=_glorot, dtype=self.dtype, name="shortcut")
-        return y + shortcut(mean_pool(x), train=train)
+        return y + shortcut(downsample(x), train=train)
 
 
 class Block(nn.Module):

@@ -12,7 +12,7 @@ import pytest
 
 from ganjax import losses
 from ganjax.families.adversarial import DISCRIMINATOR, GENERATOR, adversarial
-from ganjax.layers import BatchNorm
+from ganjax.layers import BatchNorm, lowering
 from ganjax.nets.conditional import ConditionalDiscriminator, ConditionalGenerator
 from ganjax.step import create_state, step_context, train_step
 
@@ -228,42 +228,49 @@ def test_losses_and_metrics_by_hand(loss, boundary, patches):
     assert set(effects.metrics) == {"generator_loss"}
 
 
-def convolutions(compiled) -> int:
-    return len(re.findall(r" convolution\(", compiled.as_text()))
+def products(compiled) -> int:
+    return len(re.findall(r" (?:convolution|dot)\(", compiled.as_text()))
 
 
-# Of the networks below: the generator's pass has 8 convolutions (4 phases in each of 2 transposed ones).
-# The discriminator's phase: 8, 4 forward (real and generated), 4 weight gradients, 2 input gradients. The
-# generator's: 8, 2 forward and 2 back through the discriminator, 8 weight and 8 input gradients.
-APART = (8 + 4 + 4 + 2) + (8 + 2 + 2 + 8 + 8)
-SHARED = APART - 8
-
-
-@pytest.mark.parametrize(
-    ("share", "devices", "expected"),
-    [(True, 1, SHARED), (False, 1, APART), (True, 2, SHARED)],
-    ids=["shared", "apart", "shared-pmap"],
-)
-def test_phases_that_share_latents_share_the_generators_pass(share, devices, expected):
+@pytest.mark.parametrize("winograd", [False, True])
+def test_phases_that_share_latents_share_the_generators_pass(winograd, monkeypatch):
     """Counted in the optimised program: XLA merges the passes only if both are lowered alike."""
-    gan = adversarial(
-        ConditionalGenerator((8, 8, 1), 3, width=4),
-        ConditionalDiscriminator(3, width=4),
-        latent_size=4,
-        num_classes=3,
-        optimizers=OPTIMIZERS,
-        share_latents=share,
-    )
-    batch = {"image": jnp.zeros((4, 8, 8, 1)), "label": jnp.zeros(4, jnp.int32)}
-    state = jax.eval_shape(lambda: create_state(gan, KEY, batch))
-    if devices == 1:
-        step = jax.jit(functools.partial(train_step, gan))
-    else:
-        step = jax.pmap(
-            functools.partial(train_step, gan, axis_name="data"),
-            "data",
-            in_axes=(None, 0, None),
-            devices=jax.devices()[:devices],
+    if winograd:  # which at this size would not be chosen
+        monkeypatch.setattr(
+            lowering, "_winograd_tiles", lambda count, output, taps, *_: (2, 2) if taps == (2, 2) else None
         )
-        batch = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
-    assert convolutions(step.lower(state, batch, KEY).compile(compiler_options=FAST)) == expected
+    generator = ConditionalGenerator((8, 8, 1), 3, width=4)
+
+    def program(share: bool, devices: int = 1):
+        gan = adversarial(
+            generator,
+            ConditionalDiscriminator(3, width=4),
+            latent_size=4,
+            num_classes=3,
+            optimizers=OPTIMIZERS,
+            share_latents=share,
+        )
+        batch = {"image": jnp.zeros((4, 8, 8, 1)), "label": jnp.zeros(4, jnp.int32)}
+        state = jax.eval_shape(lambda: create_state(gan, KEY, batch))
+        if devices == 1:
+            step = jax.jit(functools.partial(train_step, gan))
+        else:
+            step = jax.pmap(
+                functools.partial(train_step, gan, axis_name="data"),
+                "data",
+                in_axes=(None, 0, None),
+                devices=jax.devices()[:devices],
+            )
+            batch = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+        return step.lower(state, batch, KEY).compile(compiler_options=FAST)
+
+    def forward(variables, latents, labels):
+        return generator.apply(variables, latents, labels, train=True, mutable=["batch_stats"])
+
+    inputs = jnp.zeros((4, 4)), jnp.zeros(4, jnp.int32)
+    variables = jax.eval_shape(lambda: generator.init(KEY, *inputs, train=True))
+    alone = products(jax.jit(forward).lower(variables, *inputs).compile(compiler_options=FAST))
+    assert alone > (10 if winograd else 2)
+    shared = products(program(True))
+    assert products(program(False)) - shared == alone
+    assert products(program(True, devices=2)) == shared

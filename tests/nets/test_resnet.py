@@ -70,8 +70,8 @@ def test_upsampling_and_pooling_by_hand():
     x = jnp.asarray([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
     expected = [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
     np.testing.assert_array_equal(resnet.upsample(x)[0, :, :, 0], expected)
-    np.testing.assert_array_equal(resnet.mean_pool(resnet.upsample(x)), x)
-    np.testing.assert_array_equal(resnet.mean_pool(x), [[[[2.5]]]])
+    np.testing.assert_array_equal(resnet.downsample(resnet.upsample(x)), x)
+    np.testing.assert_array_equal(resnet.downsample(x), [[[[2.5]]]])
 
 
 @pytest.mark.parametrize("size", [(2, 4), (3, 1), (1, 1)])
@@ -91,7 +91,7 @@ def test_the_shortcut_commutes():
     draw = np.random.default_rng(0)
     x = jnp.asarray(draw.normal(size=(2, 4, 4, 3)), jnp.float32)
     kernel = jnp.asarray(draw.normal(size=(1, 1, 3, 2)), jnp.float32)
-    for change in (resnet.upsample, resnet.mean_pool):
+    for change in (resnet.upsample, resnet.downsample):
         np.testing.assert_allclose(change(conv(x, kernel)), conv(change(x), kernel), rtol=1e-5, atol=1e-5)
 
 
