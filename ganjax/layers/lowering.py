@@ -45,8 +45,8 @@ class Geometry(NamedTuple):
       pads: for each axis how far x is padded with zeros at its ends; negative: cut.
     """
 
-    size: tuple[int, int]
-    kernel: tuple[int, int]
+    size: tuple[int, ...]
+    kernel: tuple[int, ...]
     strides: tuple[int, int]
     pads: Pads
 
@@ -91,7 +91,7 @@ def input_gradient(g: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.A
     if not geometry.divides:
         return _phases(g, kernel, geometry)
     blocks_kernel = _kernel_to_depth(kernel, strides)
-    tiles = _winograd_tiles(g.shape[0], g.shape[1:3], taps, *blocks_kernel.shape[2:])
+    tiles = _winograd_tiles(g.shape[0], g.shape[1:3], taps, blocks_kernel.shape[2], blocks_kernel.shape[3])
     if tiles is not None:
         blocks = winograd_input_gradient(g, blocks_kernel, tiles)
     elif strides == (1, 1):
@@ -281,7 +281,7 @@ def _depth_to_kernel(kernel: jax.Array, strides: tuple[int, int], channels: int)
 
 
 def _windows(
-    x: jax.Array, kernel: tuple[int, int], strides: tuple[int, int], output: tuple[int, int]
+    x: jax.Array, kernel: tuple[int, ...], strides: tuple[int, int], output: tuple[int, ...]
 ) -> list[jax.Array]:
     """For each tap, row by row, the pixels that it meets [N, H', W', C]."""
     rows, columns = output
@@ -304,7 +304,7 @@ def _windows(
 
 
 def _patches(
-    x: jax.Array, kernel: tuple[int, int], strides: tuple[int, int], output: tuple[int, int]
+    x: jax.Array, kernel: tuple[int, ...], strides: tuple[int, int], output: tuple[int, ...]
 ) -> jax.Array:
     """[N, H', W', KH * KW * C]."""
     return jnp.concatenate(_windows(x, kernel, strides, output), axis=-1)
@@ -333,12 +333,12 @@ def _is_small(shape: tuple[int, ...]) -> bool:
 
 
 def _winograd_tiles(
-    count: Any, output: tuple[int, int], taps: tuple[int, int], channels: int, features: int
+    count: Any, output: tuple[int, ...], taps: tuple[int, ...], channels: int, features: int
 ) -> tuple[int, int] | None:
     """Tiles for Winograd's products, or None where they are not for these sizes."""
     if taps[0] != taps[1] or min(channels, features) < WINOGRAD_CHANNELS:
         return None
-    return best_tiles(_number(count), *output, taps[0], channels, features)
+    return best_tiles(_number(count), output[0], output[1], taps[0], channels, features)
 
 
 def _number(count: Any) -> int:
