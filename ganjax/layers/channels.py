@@ -26,6 +26,15 @@ def rows(x: jax.Array, count: int) -> jax.Array:
     )
 
 
+def outer_products(x: jax.Array, g: jax.Array) -> jax.Array:
+    """[M, C], [M, F] -> [C, F], the sum over rows of outer products: a gradient in a kernel, for a CPU."""
+    # Both arguments are read across the rows; XLA is the faster for it if a much smaller one comes first.
+    few = 4 * g.shape[1] <= x.shape[1]
+    a, b = (g, x) if few else (x, g)
+    products = lax.dot_general(a, b, (((0,), (0,)), ((), ())))
+    return products.T if few else products
+
+
 def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
     """[..., F] plus a bias [F], or as it is where there is none."""
     if bias is None:

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ganjax.layers.channels import outer_products
 from ganjax.layers.winograd import (
     best_tiles,
     winograd_conv,
@@ -318,11 +319,7 @@ def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
 
 def _sum_of_products(x: jax.Array, g: jax.Array) -> jax.Array:
     """The sum over all pixels of outer products: [N, H, W, C] and [N, H, W, F] -> [C, F]."""
-    x, g = x.reshape(-1, x.shape[3]), g.reshape(-1, g.shape[3])
-    # XLA wants the smaller matrix first; turning the result round costs little.
-    if x.shape[1] > g.shape[1]:
-        return lax.dot_general(g, x, (((0,), (0,)), ((), ()))).T
-    return lax.dot_general(x, g, (((0,), (0,)), ((), ())))
+    return outer_products(x.reshape(-1, x.shape[3]), g.reshape(-1, g.shape[3]))
 
 
 def _is_small(shape: tuple[int, ...]) -> bool:

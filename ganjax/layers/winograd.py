@@ -18,6 +18,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ganjax.layers.channels import outer_products
+
 # (tile m, taps r) -> the finite points; infinity is always one more. Small ones, chosen for the least error.
 _POINTS = {
     (2, 2): (0, 1),
@@ -183,23 +185,18 @@ def winograd_kernel_gradient(x: jax.Array, g: jax.Array, taps: int, tiles: tuple
       [r, r, C, F].
     """
     down, across = (transforms(tile, taps) for tile in tiles)
-    few_features = 4 * g.shape[3] <= x.shape[3]
 
     def product(data: jax.Array, output: jax.Array) -> jax.Array:
-        # XLA is faster with a much smaller one first.
-        a, b = (output, data) if few_features else (data, output)
-        return jax.lax.dot_general(_matrix(a), _matrix(b), (((0,), (0,)), ((), ())))
+        return outer_products(_matrix(data), _matrix(output))
 
     products = _pairwise(product, _transformed_data(x, taps, tiles), _transformed_output(g, taps, tiles))
     rows = [[_combine([k[n] for k in across.kernel], row) for n in range(taps)] for row in products]
-    kernel = jnp.stack(
+    return jnp.stack(
         [
             jnp.stack([_combine([k[m] for k in down.kernel], column) for column in zip(*rows, strict=True)])
             for m in range(taps)
         ]
     )
-    # Summed first, then turned round: else every term is read across its rows.
-    return jax.lax.optimization_barrier(kernel).swapaxes(2, 3) if few_features else kernel
 
 
 def _pairwise(
