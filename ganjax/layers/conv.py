@@ -80,7 +80,7 @@ def conv(
             precision=precision,
         )
     geometry = Geometry(x.shape[1:3], kernel.shape[:2], strides, pads)
-    return _forward(x, kernel, geometry, precision)
+    return _forward(*lowering.varying_alike(x, kernel), geometry, precision)
 
 
 def conv_transpose(
@@ -128,7 +128,7 @@ def conv_transpose(
     conv_pads = [(k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel.shape, dilated_pads, strict=False)]
     geometry = Geometry((sizes[0], sizes[1]), kernel.shape[:2], strides, (conv_pads[0], conv_pads[1]))
     turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return _input_gradient(x, turned, geometry, precision)
+    return _input_gradient(*lowering.varying_alike(x, turned), geometry, precision)
 
 
 def upsample_conv(x: jax.Array, kernel: jax.Array, *, precision: Any = None) -> jax.Array:
@@ -214,7 +214,7 @@ def _lax_input_gradient(g: jax.Array, kernel: jax.Array, geometry: Geometry, pre
 
 
 def _lax_kernel_gradient(x: jax.Array, g: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
-    kernel = jnp.zeros((*geometry.kernel, x.shape[3], g.shape[3]), x.dtype)
+    x, kernel = lowering.varying_alike(x, jnp.zeros((*geometry.kernel, x.shape[3], g.shape[3]), x.dtype))
     return jax.linear_transpose(lambda kernel: _lax_forward(x, kernel, geometry, precision), kernel)(g)[0]
 
 

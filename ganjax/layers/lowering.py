@@ -129,8 +129,28 @@ def kernel_gradient(x: jax.Array, g: jax.Array, geometry: Geometry) -> jax.Array
     if _is_small((*geometry.kernel, channels)):
         patches = _patches(x, geometry.kernel, geometry.strides, (rows, columns))
         return _sum_of_products(patches, g).reshape(*geometry.kernel, channels, features)
-    blank = jnp.zeros((*geometry.kernel, channels, features), x.dtype)
+    x, blank = varying_alike(x, jnp.zeros((*geometry.kernel, channels, features), x.dtype))
     return jax.linear_transpose(lambda kernel: _as_it_is(x, kernel, geometry.strides), blank)(g)[0]
+
+
+def varying_alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """The arrays, each varying over all the axes of an enclosing `shard_map` that any of them varies over.
+
+    Otherwise the forms of a gradient, of which some sum over such an axis by themselves, have unlike types.
+    """
+    varying = [_varying_axes(array) for array in arrays]
+    missing = [tuple(sorted(frozenset().union(*varying) - axes)) for axes in varying]
+    return tuple(
+        lax.pcast(array, names, to="varying") if names else array
+        for array, names in zip(arrays, missing, strict=True)
+    )
+
+
+def _varying_axes(array: jax.Array) -> frozenset[str]:
+    kind: Any = jax.typeof(array)
+    if hasattr(kind, "manual_axis_type"):
+        return kind.manual_axis_type.varying
+    return getattr(kind, "vma", frozenset())  # its name in other versions of JAX
 
 
 def _correlate(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -176,7 +196,7 @@ def _correlate_kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
     if _is_small((*taps, channels)):
         patches = _patches(x, taps, (1, 1), (rows, columns))
         return _sum_of_products(patches, g).reshape(*taps, channels, features)
-    blank = jnp.zeros((*taps, channels, features), x.dtype)
+    x, blank = varying_alike(x, jnp.zeros((*taps, channels, features), x.dtype))
     return jax.linear_transpose(lambda kernel: _as_it_is(x, kernel), blank)(g)[0]
 
 
