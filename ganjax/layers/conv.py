@@ -79,7 +79,7 @@ def conv(
             feature_group_count=groups,
             precision=precision,
         )
-    geometry = Geometry(x.shape[1:3], kernel.shape[:2], strides, pads)
+    geometry = Geometry((x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1]), strides, pads)
     return _forward(*lowering.varying_alike(x, kernel), geometry, precision)
 
 
@@ -126,7 +126,8 @@ def conv_transpose(
         sizes.append(length)
     # It is the input's gradient of the convolution that leads from the large image to x.
     conv_pads = [(k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel.shape, dilated_pads, strict=False)]
-    geometry = Geometry((sizes[0], sizes[1]), kernel.shape[:2], strides, (conv_pads[0], conv_pads[1]))
+    taps = kernel.shape[0], kernel.shape[1]
+    geometry = Geometry((sizes[0], sizes[1]), taps, strides, (conv_pads[0], conv_pads[1]))
     turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     return _input_gradient(*lowering.varying_alike(x, turned), geometry, precision)
 

@@ -13,6 +13,7 @@ Winograd's products; few channels through patches and one matrix product.
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -301,7 +302,7 @@ def _depth_to_kernel(kernel: jax.Array, strides: tuple[int, int], channels: int)
 
 
 def _windows(
-    x: jax.Array, kernel: tuple[int, int], strides: tuple[int, int], output: tuple[int, int]
+    x: jax.Array, kernel: Sequence[int], strides: tuple[int, int], output: Sequence[int]
 ) -> list[jax.Array]:
     """For each tap, row by row, the pixels that it meets [N, H', W', C]."""
     rows, columns = output
@@ -324,7 +325,7 @@ def _windows(
 
 
 def _patches(
-    x: jax.Array, kernel: tuple[int, int], strides: tuple[int, int], output: tuple[int, int]
+    x: jax.Array, kernel: Sequence[int], strides: tuple[int, int], output: Sequence[int]
 ) -> jax.Array:
     """[N, H', W', KH * KW * C]."""
     return jnp.concatenate(_windows(x, kernel, strides, output), axis=-1)
@@ -353,12 +354,12 @@ def _is_small(shape: tuple[int, ...]) -> bool:
 
 
 def _winograd_tiles(
-    count: Any, output: tuple[int, int], taps: tuple[int, int], channels: int, features: int
+    count: Any, output: Sequence[int], taps: Sequence[int], channels: int, features: int
 ) -> tuple[int, int] | None:
     """Tiles for Winograd's products, or None where they are not for these sizes."""
     if taps[0] != taps[1] or min(channels, features) < WINOGRAD_CHANNELS:
         return None
-    return best_tiles(_number(count), *output, taps[0], channels, features)
+    return best_tiles(_number(count), output[0], output[1], taps[0], channels, features)
 
 
 def _number(count: Any) -> int:
