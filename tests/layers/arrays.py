@@ -1,5 +1,7 @@
 """What the tests of convolutions share."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +41,7 @@ def padded(x: jax.Array, pads) -> jax.Array:
     return x
 
 
-def lax_conv(x, kernel, strides=(1, 1), padding="VALID", dilation=(1, 1), groups=1) -> jax.Array:
+def lax_conv(x, kernel, strides=(1, 1), padding: Any = "VALID", dilation=(1, 1), groups=1) -> jax.Array:
     if not isinstance(padding, str):
         x, padding = padded(x, padding), "VALID"
     return lax.conv_general_dilated(
