@@ -79,8 +79,8 @@ def conv(
             feature_group_count=groups,
             precision=precision,
         )
-    geometry = Geometry(x.shape[1:3], kernel.shape[:2], strides, pads)
-    return _forward(x, kernel, geometry, precision)
+    geometry = Geometry((x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1]), strides, pads)
+    return _forward(*lowering.varying_alike(x, kernel), geometry, precision)
 
 
 def conv_transpose(
@@ -126,9 +126,10 @@ def conv_transpose(
         sizes.append(length)
     # It is the input's gradient of the convolution that leads from the large image to x.
     conv_pads = [(k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel.shape, dilated_pads, strict=False)]
-    geometry = Geometry((sizes[0], sizes[1]), kernel.shape[:2], strides, (conv_pads[0], conv_pads[1]))
+    taps = kernel.shape[0], kernel.shape[1]
+    geometry = Geometry((sizes[0], sizes[1]), taps, strides, (conv_pads[0], conv_pads[1]))
     turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return _input_gradient(x, turned, geometry, precision)
+    return _input_gradient(*lowering.varying_alike(x, turned), geometry, precision)
 
 
 def upsample_conv(x: jax.Array, kernel: jax.Array, *, precision: Any = None) -> jax.Array:
@@ -214,7 +215,7 @@ def _lax_input_gradient(g: jax.Array, kernel: jax.Array, geometry: Geometry, pre
 
 
 def _lax_kernel_gradient(x: jax.Array, g: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
-    kernel = jnp.zeros((*geometry.kernel, x.shape[3], g.shape[3]), x.dtype)
+    x, kernel = lowering.varying_alike(x, jnp.zeros((*geometry.kernel, x.shape[3], g.shape[3]), x.dtype))
     return jax.linear_transpose(lambda kernel: _lax_forward(x, kernel, geometry, precision), kernel)(g)[0]
 
 

@@ -13,6 +13,7 @@ Winograd's products; few channels through patches and one matrix product.
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -46,8 +47,8 @@ class Geometry(NamedTuple):
       pads: for each axis how far x is padded with zeros at its ends; negative: cut.
     """
 
-    size: tuple[int, ...]
-    kernel: tuple[int, ...]
+    size: tuple[int, int]
+    kernel: tuple[int, int]
     strides: tuple[int, int]
     pads: Pads
 
@@ -92,7 +93,7 @@ def input_gradient(g: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.A
     if not geometry.divides:
         return _phases(g, kernel, geometry)
     blocks_kernel = _kernel_to_depth(kernel, strides)
-    tiles = _winograd_tiles(g.shape[0], g.shape[1:3], taps, blocks_kernel.shape[2], blocks_kernel.shape[3])
+    tiles = _winograd_tiles(g.shape[0], g.shape[1:3], taps, *blocks_kernel.shape[2:])
     if tiles is not None:
         blocks = winograd_input_gradient(g, blocks_kernel, tiles)
     elif strides == (1, 1):
@@ -130,8 +131,28 @@ def kernel_gradient(x: jax.Array, g: jax.Array, geometry: Geometry) -> jax.Array
     if _is_small((*geometry.kernel, channels)):
         patches = _patches(x, geometry.kernel, geometry.strides, (rows, columns))
         return _sum_of_products(patches, g).reshape(*geometry.kernel, channels, features)
-    blank = jnp.zeros((*geometry.kernel, channels, features), x.dtype)
+    x, blank = varying_alike(x, jnp.zeros((*geometry.kernel, channels, features), x.dtype))
     return jax.linear_transpose(lambda kernel: _as_it_is(x, kernel, geometry.strides), blank)(g)[0]
+
+
+def varying_alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """The arrays, each varying over all the axes of an enclosing `shard_map` that any of them varies over.
+
+    Otherwise the forms of a gradient, of which some sum over such an axis by themselves, have unlike types.
+    """
+    varying = [_varying_axes(array) for array in arrays]
+    missing = [tuple(sorted(frozenset().union(*varying) - axes)) for axes in varying]
+    return tuple(
+        lax.pcast(array, names, to="varying") if names else array
+        for array, names in zip(arrays, missing, strict=True)
+    )
+
+
+def _varying_axes(array: jax.Array) -> frozenset[str]:
+    kind: Any = jax.typeof(array)
+    if hasattr(kind, "manual_axis_type"):
+        return kind.manual_axis_type.varying
+    return getattr(kind, "vma", frozenset())  # its name in other versions of JAX
 
 
 def _correlate(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -177,7 +198,7 @@ def _correlate_kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
     if _is_small((*taps, channels)):
         patches = _patches(x, taps, (1, 1), (rows, columns))
         return _sum_of_products(patches, g).reshape(*taps, channels, features)
-    blank = jnp.zeros((*taps, channels, features), x.dtype)
+    x, blank = varying_alike(x, jnp.zeros((*taps, channels, features), x.dtype))
     return jax.linear_transpose(lambda kernel: _as_it_is(x, kernel), blank)(g)[0]
 
 
@@ -282,7 +303,7 @@ def _depth_to_kernel(kernel: jax.Array, strides: tuple[int, int], channels: int)
 
 
 def _windows(
-    x: jax.Array, kernel: tuple[int, ...], strides: tuple[int, int], output: tuple[int, ...]
+    x: jax.Array, kernel: Sequence[int], strides: tuple[int, int], output: Sequence[int]
 ) -> list[jax.Array]:
     """For each tap, row by row, the pixels that it meets [N, H', W', C]."""
     rows, columns = output
@@ -305,7 +326,7 @@ def _windows(
 
 
 def _patches(
-    x: jax.Array, kernel: tuple[int, ...], strides: tuple[int, int], output: tuple[int, ...]
+    x: jax.Array, kernel: Sequence[int], strides: tuple[int, int], output: Sequence[int]
 ) -> jax.Array:
     """[N, H', W', KH * KW * C]."""
     return jnp.concatenate(_windows(x, kernel, strides, output), axis=-1)
@@ -330,7 +351,7 @@ def _is_small(shape: tuple[int, ...]) -> bool:
 
 
 def _winograd_tiles(
-    count: Any, output: tuple[int, ...], taps: tuple[int, ...], channels: int, features: int
+    count: Any, output: Sequence[int], taps: Sequence[int], channels: int, features: int
 ) -> tuple[int, int] | None:
     """Tiles for Winograd's products, or None where they are not for these sizes."""
     if taps[0] != taps[1] or min(channels, features) < WINOGRAD_CHANNELS:
