@@ -94,7 +94,8 @@ def input_gradient(g: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.A
         return _phases(g, kernel, geometry)
     blocks_kernel = _kernel_to_depth(kernel, strides)
     tiles = _winograd_tiles(g.shape[0], g.shape[1:3], taps, *blocks_kernel.shape[2:])
-    if tiles is not None:
+    # At stride 1 the convolution with the turned kernel is faster: overlapping three taps' data costs more.
+    if tiles is not None and strides != (1, 1):
         blocks = winograd_input_gradient(g, blocks_kernel, tiles)
     elif strides == (1, 1):
         # Only what is not cut off again.
