@@ -128,8 +128,8 @@ def conv_transpose(
     conv_pads = [(k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel.shape, dilated_pads, strict=False)]
     taps = kernel.shape[0], kernel.shape[1]
     geometry = Geometry((sizes[0], sizes[1]), taps, strides, (conv_pads[0], conv_pads[1]))
-    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return _input_gradient(*lowering.varying_alike(x, turned), geometry, precision)
+    x, kernel = lowering.varying_alike(x, lowering.turned(kernel))
+    return _input_gradient(x, kernel, geometry, precision)
 
 
 def upsample_conv(x: jax.Array, kernel: jax.Array, *, precision: Any = None) -> jax.Array:
@@ -208,9 +208,14 @@ def _lax_input_gradient(g: jax.Array, kernel: jax.Array, geometry: Geometry, pre
         pads, dilation = [(0, 0), (0, 0)], (1, 1)
     else:
         dilation = geometry.strides
-    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     return lax.conv_general_dilated(
-        g, turned, (1, 1), pads, lhs_dilation=dilation, dimension_numbers=NUMBERS, precision=precision
+        g,
+        lowering.turned(kernel),
+        (1, 1),
+        pads,
+        lhs_dilation=dilation,
+        dimension_numbers=NUMBERS,
+        precision=precision,
     )
 
 

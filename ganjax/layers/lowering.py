@@ -92,22 +92,21 @@ def input_gradient(g: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.A
     taps, strides = geometry.taps, geometry.strides
     if not geometry.divides:
         return _phases(g, kernel, geometry)
-    blocks_kernel = _kernel_to_depth(kernel, strides)
-    tiles = _winograd_tiles(g.shape[0], g.shape[1:3], taps, *blocks_kernel.shape[2:])
-    # At stride 1 the convolution with the turned kernel is faster: overlapping three taps' data costs more.
-    if tiles is not None and strides != (1, 1):
-        blocks = winograd_input_gradient(g, blocks_kernel, tiles)
-    elif strides == (1, 1):
-        # Only what is not cut off again.
+    if strides == (1, 1):
+        # Only what is not cut off again. Overlapping three taps' data, as below, takes longer.
         (top, bottom), (left, right) = geometry.pads
         pads = (taps[0] - 1 - top, taps[0] - 1 - bottom), (taps[1] - 1 - left, taps[1] - 1 - right)
-        return _correlate(pad(g, pads), _turned(kernel))
+        return _correlate(pad(g, pads), turned(kernel))
+    blocks_kernel = _kernel_to_depth(kernel, strides)
+    tiles = _winograd_tiles(g.shape[0], g.shape[1:3], taps, *blocks_kernel.shape[2:])
+    if tiles is not None:
+        blocks = winograd_input_gradient(g, blocks_kernel, tiles)
     elif max(g.shape[1:3]) <= 8 and blocks_kernel.shape[2] > PATCH_SIZE:
         # One convolution to all phases would compute too much around a small image that is cut off.
         return _phases(g, kernel, geometry)
     else:
         around = (taps[0] - 1, taps[0] - 1), (taps[1] - 1, taps[1] - 1)
-        blocks = _correlate(pad(g, around), _turned(blocks_kernel))
+        blocks = _correlate(pad(g, around), turned(blocks_kernel))
     x = depth_to_space(blocks, strides)
     ends = [
         (-before, size + before - length)
@@ -116,8 +115,8 @@ def input_gradient(g: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.A
     return pad(x, (ends[0], ends[1]))
 
 
-def _turned(kernel: jax.Array) -> jax.Array:
-    """The kernel of the adjoint: taps in reverse order, channels exchanged."""
+def turned(kernel: jax.Array) -> jax.Array:
+    """The kernel of the adjoint: [KH, KW, C, F] -> [KH, KW, F, C], taps in reverse order."""
     return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
 
 
@@ -235,7 +234,7 @@ def _phases(g: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
                 (taps_w, shift_w, columns, g.shape[2]),
             )
         ]
-        outputs.append(_correlate(pad(g, (pads[0], pads[1])), _turned(part)))
+        outputs.append(_correlate(pad(g, (pads[0], pads[1])), turned(part)))
     blocks = jnp.concatenate(outputs, axis=-1)
     return depth_to_space(blocks, geometry.strides)[:, : geometry.size[0], : geometry.size[1]]
 
