@@ -18,13 +18,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ganjax.layers.boundary import apart
 from ganjax.layers.channels import outer_products
 
 # (tile m, taps r) -> the finite points; infinity is always one more. Small ones, chosen for the least error.
 _POINTS = {
     (2, 2): (0, 1),
     (3, 2): (0, 1, -1),
+    (4, 2): (0, Fraction(1, 2), -1, 2),
     (2, 3): (0, 1, -1),
+    (3, 3): (0, Fraction(1, 2), -1, 2),
     (4, 3): (0, 1, -1, Fraction(1, 2), -2),
 }
 # By measurement: how many multiplications take the time of transforming a number of data, or of the kernel.
@@ -139,12 +142,12 @@ def winograd_conv(x: jax.Array, kernel: jax.Array, tiles: tuple[int, int]) -> ja
         _transformed_data(x, taps, tiles),
         _transformed_kernel(kernel, tiles),
     )
-    lines = []
-    for p in range(tiles[0]):
-        line = [_combine(down.output[p], column) for column in zip(*products, strict=True)]
-        pixels = [_combine(across.output[q], line) for q in range(tiles[1])]
-        lines.append(_interleave(pixels, 2, width))
-    return _interleave(lines, 1, height)
+
+    def lines(column: list[jax.Array]) -> jax.Array:
+        return _interleave([_combine(row, column) for row in down.output], 1, height)
+
+    columns = [apart(lines, list(column)) for column in zip(*products, strict=True)]
+    return _interleave([_combine(row, columns) for row in across.output], 2, width)
 
 
 def winograd_input_gradient(g: jax.Array, kernel: jax.Array, tiles: tuple[int, int]) -> jax.Array:
@@ -165,12 +168,14 @@ def winograd_input_gradient(g: jax.Array, kernel: jax.Array, tiles: tuple[int, i
         return jax.lax.dot_general(_matrix(output), weights, (((1,), (1,)), ((), ()))).reshape(grid)
 
     products = _pairwise(product, _transformed_output(g, taps, tiles), _transformed_kernel(kernel, tiles))
-    lines = []
-    for p in range(tiles[0] + taps - 1):
-        line = [_combine([d[p] for d in down.data], column) for column in zip(*products, strict=True)]
-        pixels = [_combine([d[q] for d in across.data], line) for q in range(tiles[1] + taps - 1)]
-        lines.append(_overlap(pixels, 2, tiles[1], g.shape[2] + taps - 1))
-    return _overlap(lines, 1, tiles[0], g.shape[1] + taps - 1)
+
+    def lines(column: list[jax.Array]) -> jax.Array:
+        pixels = [_combine(row, column) for row in zip(*down.data, strict=True)]
+        return _overlap(pixels, 1, tiles[0], g.shape[1] + taps - 1)
+
+    columns = [apart(lines, list(column)) for column in zip(*products, strict=True)]
+    pixels = [_combine(row, columns) for row in zip(*across.data, strict=True)]
+    return _overlap(pixels, 2, tiles[1], g.shape[2] + taps - 1)
 
 
 def winograd_kernel_gradient(x: jax.Array, g: jax.Array, taps: int, tiles: tuple[int, int]) -> jax.Array:
@@ -211,10 +216,14 @@ def _transformed_data(x: jax.Array, taps: int, tiles: tuple[int, int]) -> list[l
     """By point of the height's transform and of the width's, [N, tiles down, tiles across, C]."""
     down, across = (transforms(tile, taps) for tile in tiles)
     grid = [-(-(size - taps + 1) // tile) for size, tile in zip(x.shape[1:3], tiles, strict=True)]
-    bands = _windows(x, 1, tiles[0], taps, grid[0])
+
+    def lines(x: jax.Array) -> list[jax.Array]:
+        bands = _windows(x, 1, tiles[0], taps, grid[0])
+        return [_combine(row, bands) for row in down.data]
+
     points = []
-    for coefficients in down.data:
-        windows = _windows(_combine(coefficients, bands), 2, tiles[1], taps, grid[1])
+    for line in lines(x):
+        windows = _windows(line, 2, tiles[1], taps, grid[1])
         points.append([_combine(row, windows) for row in across.data])
     return points
 
@@ -234,11 +243,15 @@ def _transformed_output(g: jax.Array, taps: int, tiles: tuple[int, int]) -> list
     """By point, [N, tiles down, tiles across, F]: the adjoint of what makes outputs of products."""
     down, across = (transforms(tile, taps) for tile in tiles)
     grid = -(-g.shape[1] // tiles[0]), -(-g.shape[2] // tiles[1])
-    pixels = [_windows(line, 2, tiles[1], 1, grid[1]) for line in _windows(g, 1, tiles[0], 1, grid[0])]
+
+    def lines(g: jax.Array) -> list[jax.Array]:
+        bands = _windows(g, 1, tiles[0], 1, grid[0])
+        return [_combine(row, bands) for row in zip(*down.output, strict=True)]
+
     points = []
-    for i in range(len(down.data)):
-        line = [_combine([o[i] for o in down.output], column) for column in zip(*pixels, strict=True)]
-        points.append([_combine([o[j] for o in across.output], line) for j in range(len(across.data))])
+    for line in lines(g):
+        pixels = _windows(line, 2, tiles[1], 1, grid[1])
+        points.append([_combine(row, pixels) for row in zip(*across.output, strict=True)])
     return points
 
 
