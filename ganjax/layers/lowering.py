@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ganjax.layers.boundary import apart
 from ganjax.layers.channels import outer_products
 from ganjax.layers.winograd import (
     best_tiles,
@@ -274,13 +275,17 @@ def _blocks(x: jax.Array, geometry: Geometry) -> jax.Array:
         geometry.size, geometry.output, strides, taps, geometry.pads, strict=True
     ):
         pads.append((before, (count + tap - 1) * stride - size - before))
-    x = pad(x, (pads[0], pads[1]))
     if strides == (1, 1):
-        return x
-    n, height, width, channels = x.shape
-    x = x.reshape(n, height // strides[0], strides[0], width // strides[1], strides[1], channels)
-    x = x.transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, height // strides[0], width // strides[1], -1)
+        return pad(x, (pads[0], pads[1]))
+
+    def blocks(x: jax.Array) -> jax.Array:
+        x = pad(x, (pads[0], pads[1]))
+        n, height, width, channels = x.shape
+        x = x.reshape(n, height // strides[0], strides[0], width // strides[1], strides[1], channels)
+        x = x.transpose(0, 1, 3, 2, 4, 5)
+        return x.reshape(n, height // strides[0], width // strides[1], -1)
+
+    return apart(blocks, x)
 
 
 def _kernel_to_depth(kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
@@ -289,8 +294,12 @@ def _kernel_to_depth(kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
         return kernel
     height, width, channels, features = kernel.shape
     rows, columns = height // strides[0], width // strides[1]
-    kernel = kernel.reshape(rows, strides[0], columns, strides[1], channels, features)
-    return kernel.transpose(0, 2, 1, 3, 4, 5).reshape(rows, columns, -1, features)
+
+    def to_depth(kernel: jax.Array) -> jax.Array:
+        kernel = kernel.reshape(rows, strides[0], columns, strides[1], channels, features)
+        return kernel.transpose(0, 2, 1, 3, 4, 5).reshape(rows, columns, -1, features)
+
+    return apart(to_depth, kernel)
 
 
 def _depth_to_kernel(kernel: jax.Array, strides: tuple[int, int], channels: int) -> jax.Array:
