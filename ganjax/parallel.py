@@ -27,12 +27,13 @@ KINDS = ("auto", "none", "pmap", "sharded")
 def compiler_options() -> dict[str, Any] | None:
     """XLA options for our own programs on the default backend; None where there are none to set.
 
-    On a CPU, matrix products and weight gradients run through YNN, which about halves a step. The option
-    is experimental: a jaxlib that does not know it is left as it is.
+    On a CPU, matrix products run through YNN one by one, and convolutions, which it takes over by default
+    and can be ten times slower at, do not. The option is experimental: a jaxlib that does not know it is
+    left as it is.
     """
     if jax.default_backend() != "cpu":
         return None
-    options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+    options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
     try:
         jax.jit(lambda x: x + 1, compiler_options=options).lower(jnp.zeros(())).compile()
     except Exception:

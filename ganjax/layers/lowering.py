@@ -254,7 +254,10 @@ def pad(x: jax.Array, pads: Pads) -> jax.Array:
         keep.append(slice(start, stop))
         ends.append((before, length - (stop - start) - before))
     x = x[:, keep[0], keep[1]]
-    return jnp.pad(x, ((0, 0), *ends, (0, 0))) if any(map(any, ends)) else x
+    if not any(map(any, ends)):
+        return x
+    # Not jnp.pad: within a function apart, as `blocks` is below, that is another one apart.
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*end, 0) for end in ends), (0, 0, 0)))
 
 
 def depth_to_space(x: jax.Array, strides: tuple[int, int]) -> jax.Array:
