@@ -128,7 +128,8 @@ def conv_transpose(
     conv_pads = [(k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel.shape, dilated_pads, strict=False)]
     taps = kernel.shape[0], kernel.shape[1]
     geometry = Geometry((sizes[0], sizes[1]), taps, strides, (conv_pads[0], conv_pads[1]))
-    x, kernel = lowering.varying_alike(x, lowering.turned(kernel))
+    turned = lax.platform_dependent(kernel, cpu=lowering.turned, default=_turned)
+    x, kernel = lowering.varying_alike(x, turned)
     return _input_gradient(x, kernel, geometry, precision)
 
 
@@ -184,6 +185,11 @@ def _smeared(kernel: jax.Array, name: str) -> jax.Array:
     return jnp.pad(tall, ((0, 0), (0, 1), (0, 0), (0, 0))) + jnp.pad(tall, ((0, 0), (1, 0), (0, 0), (0, 0)))
 
 
+def _turned(kernel: jax.Array) -> jax.Array:
+    """As `lowering.turned`, in the form that compilers know as a transposed convolution's."""
+    return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+
+
 def _lax_forward(x: jax.Array, kernel: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
     pads = geometry.pads
     if min(map(min, pads)) < 0:
@@ -210,7 +216,7 @@ def _lax_input_gradient(g: jax.Array, kernel: jax.Array, geometry: Geometry, pre
         dilation = geometry.strides
     return lax.conv_general_dilated(
         g,
-        lowering.turned(kernel),
+        _turned(kernel),
         (1, 1),
         pads,
         lhs_dilation=dilation,
