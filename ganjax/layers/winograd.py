@@ -110,8 +110,8 @@ def best_tiles(
 ) -> tuple[int, int] | None:
     """The cheapest tiles, or None where the sum as it is defined is cheaper; see `multiplications`."""
     sizes = [tile for tile, r in _POINTS if r == taps]
-    # The tile of 4 is the least exact: on one axis at most.
-    pairs = [(a, b) for a in sizes for b in sizes if (a, b) != (4, 4)]
+    # Tiles of 4 of three taps are the least exact: on one axis, beside 2 on the other.
+    pairs = [(a, b) for a in sizes for b in sizes if taps == 2 or 4 not in (a, b) or 2 in (a, b)]
     if not pairs:
         return None
 
