@@ -24,6 +24,7 @@ from ganjax.layers.boundary import apart
 from ganjax.layers.channels import outer_products
 from ganjax.layers.winograd import (
     best_tiles,
+    multiplications,
     winograd_conv,
     winograd_input_gradient,
     winograd_kernel_gradient,
@@ -36,6 +37,11 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 WINOGRAD_CHANNELS = 16
 # Up to this many taps times channels, patches are small enough to be written out.
 PATCH_SIZE = 160
+# A matrix of products is at most so large for its rows to be cut in two.
+PARTED_SIZE = 2**16
+# A convolution with a stride is done as it is unless Winograd's products save a quarter: its blocks and
+# transforms take long beside what is left to multiply.
+WINOGRAD_STRIDED = 0.75
 
 
 class Geometry(NamedTuple):
@@ -75,7 +81,7 @@ class Geometry(NamedTuple):
 
 def forward(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
     """y [N, H', W', F]."""
-    if geometry.divides:
+    if geometry.divides and not _strided_as_it_is(x.shape[0], geometry, kernel.shape[2], kernel.shape[3]):
         return _correlate(_blocks(x, geometry), _kernel_to_depth(kernel, geometry.strides))
     x = pad(x, geometry.pads)
     if _is_small(kernel.shape[:3]):
@@ -355,7 +361,9 @@ def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
 
 def _sum_of_products(x: jax.Array, g: jax.Array) -> jax.Array:
     """The sum over all pixels of outer products: [N, H, W, C] and [N, H, W, F] -> [C, F]."""
-    return outer_products(x.reshape(-1, x.shape[3]), g.reshape(-1, g.shape[3]))
+    # It is one product of many rows to a small matrix, which XLA would give to a core alone.
+    parts = 2 if x.shape[3] * g.shape[3] <= PARTED_SIZE else 1
+    return outer_products(x.reshape(-1, x.shape[3]), g.reshape(-1, g.shape[3]), parts)
 
 
 def _is_small(shape: tuple[int, ...]) -> bool:
@@ -363,6 +371,21 @@ def _is_small(shape: tuple[int, ...]) -> bool:
     for length in shape:
         size *= length
     return size <= PATCH_SIZE
+
+
+def _strided_as_it_is(count: Any, geometry: Geometry, channels: int, features: int) -> bool:
+    """For a stride that divides the kernel: it is not worth making it channels."""
+    if geometry.strides == (1, 1) or _is_small((*geometry.kernel, channels)):
+        return False
+    if _is_small((*geometry.taps, features)):
+        return False
+    depth = geometry.strides[0] * geometry.strides[1] * channels
+    tiles = _winograd_tiles(count, geometry.output, geometry.taps, depth, features)
+    if tiles is None:
+        return True
+    sizes = (_number(count), *geometry.output, geometry.taps[0], depth, features)
+    defined = sizes[0] * sizes[1] * sizes[2] * sizes[3] ** 2 * depth * features
+    return multiplications(*sizes, tiles) > WINOGRAD_STRIDED * defined
 
 
 def _winograd_tiles(

@@ -146,11 +146,18 @@ CASES = {
         [{"winograd_conv"}, {"winograd_conv"}, {"winograd_kernel_gradient"}],
     ),
     "Winograd, 4 taps at stride 2": (
+        (32, 16, 16, 64),
+        (4, 4, 64, 128),
+        (2, 2),
+        ((1, 1), (1, 1)),
+        [{"winograd_conv"}, {"winograd_input_gradient"}, {"winograd_kernel_gradient"}],
+    ),
+    "Winograd for the gradients alone": (
         (16, 19, 18, 32),
         (4, 4, 32, 128),
         (2, 2),
         ((1, 1), (1, 1)),
-        [{"winograd_conv"}, {"winograd_input_gradient"}, {"winograd_kernel_gradient"}],
+        [{"_as_it_is"}, {"winograd_input_gradient"}, {"winograd_kernel_gradient"}],
     ),
 }
 
