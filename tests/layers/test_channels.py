@@ -5,6 +5,7 @@ import pytest
 from jax import export
 
 from ganjax.layers import add_bias, column_sums, rows
+from ganjax.layers.channels import outer_products
 from tests.layers.arrays import assert_close, fast, images
 
 
@@ -85,3 +86,11 @@ def test_one_value_for_any_number_of_rows():
         now = images(size, 4)
         left = exported.call(now)
         assert_close(left, (now.sum(0), now + np.asarray(bias).reshape(1, 4)))
+
+
+@pytest.mark.parametrize("shapes", [((12, 5), (12, 3)), ((12, 16), (12, 2)), ((7, 3), (7, 3))])
+def test_outer_products_in_parts_are_the_same_sum(shapes):
+    x, g = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes))
+    for parts in (1, 2, 4):  # 7 rows can't be divided
+        products = jax.jit(outer_products, static_argnums=2)(x, g, parts)
+        np.testing.assert_allclose(products, x.T @ g, rtol=1e-5, atol=1e-6)
