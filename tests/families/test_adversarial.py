@@ -233,12 +233,14 @@ def products(compiled) -> int:
 
 
 @pytest.mark.parametrize("winograd", [False, True])
-def test_phases_that_share_latents_share_the_generators_pass(winograd, monkeypatch):
+def test_phases_that_share_latents_share_the_generators_pass(winograd, monkeypatch, request):
     """Counted in the optimised program: XLA merges the passes only if both are lowered alike."""
     if winograd:  # which at this size would not be chosen
         monkeypatch.setattr(
             lowering, "_winograd_tiles", lambda count, output, taps, *_: (2, 2) if taps == (2, 2) else None
         )
+        jax.clear_caches()  # a form is traced once for a geometry
+        request.addfinalizer(jax.clear_caches)
     generator = ConditionalGenerator((8, 8, 1), 3, width=4)
 
     def program(share: bool, devices: int = 1):

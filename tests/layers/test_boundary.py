@@ -18,7 +18,7 @@ def fused(x):
 
 def computations(function, *arguments):
     """What the compiled program's entry runs."""
-    text = jax.jit(function).lower(*arguments).compile().as_text()
+    text = jax.jit(function).lower(*arguments).compile().as_text() or ""
     return re.findall(r"= \S+ (call|fusion)\(", text[text.index("ENTRY") :])
 
 

@@ -39,6 +39,7 @@ def taken(monkeypatch):
 
         return call
 
+    jax.clear_caches()  # a form is traced once for a geometry
     for name in BRANCHES:
         monkeypatch.setattr(lowering, name, noted(name, getattr(lowering, name)))
     return names
