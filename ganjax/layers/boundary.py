@@ -19,6 +19,11 @@ except ImportError:  # then only the speed differs
 
 
 def apart(function: Callable, *args: Any) -> Any:
-    """function(*args), not fused with what its arguments come from and its results go to."""
+    """function(*args), not fused with what its arguments come from and its results go to.
+
+    Args:
+      function: from pytrees of arrays to one. Its derivatives are kept apart likewise.
+      args: its arguments.
+    """
     with set_xla_metadata(inlineable="false"):
         return jax.jit(function)(*args)

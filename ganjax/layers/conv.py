@@ -264,38 +264,41 @@ def _is_zero(tangent: Any) -> bool:
     return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _forward(x: jax.Array, kernel: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
-    return _forms["forward"](x, kernel, geometry, precision)
+def _differentiable(name: str, adjoint: str) -> Callable:
+    """The form `name` of an array and a kernel, with its derivatives; `adjoint` is its adjoint in the array.
+
+    In the kernel the adjoint is "kernel_gradient" for both: it takes the image and then the image's
+    gradient, of which "forward" has the one as its array and "input_gradient" the other.
+    """
+
+    @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+    def function(a: jax.Array, kernel: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
+        return _forms[name](a, kernel, geometry, precision)
+
+    @functools.partial(function.defjvp, symbolic_zeros=True)
+    def jvp(geometry: Geometry, precision: Any, primals: tuple, tangents: tuple):
+        (a, kernel), (da, dkernel) = primals, tangents
+        value = function(a, kernel, geometry, precision)
+
+        def by_array(cotangent: jax.Array) -> jax.Array:
+            return _forms[adjoint](cotangent, kernel, geometry, precision)
+
+        def by_kernel(cotangent: jax.Array) -> jax.Array:
+            x, g = (a, cotangent) if name == "forward" else (cotangent, a)
+            return _forms["kernel_gradient"](x, g, geometry, precision)
+
+        terms = [
+            _adjoint(function_of_cotangent, value)(tangent)
+            for function_of_cotangent, tangent in ((by_array, da), (by_kernel, dkernel))
+            if not _is_zero(tangent)
+        ]
+        return value, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(value)
+
+    return function
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _input_gradient(g: jax.Array, kernel: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
-    return _forms["input_gradient"](g, kernel, geometry, precision)
-
-
-@functools.partial(_forward.defjvp, symbolic_zeros=True)
-def _forward_jvp(geometry: Geometry, precision: Any, primals: tuple, tangents: tuple):
-    (x, kernel), (dx, dkernel) = primals, tangents
-    y = _forward(x, kernel, geometry, precision)
-    terms = []
-    if not _is_zero(dx):
-        terms.append(_adjoint(lambda g: _forms["input_gradient"](g, kernel, geometry, precision), y)(dx))
-    if not _is_zero(dkernel):
-        terms.append(_adjoint(lambda g: _forms["kernel_gradient"](x, g, geometry, precision), y)(dkernel))
-    return y, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(y)
-
-
-@functools.partial(_input_gradient.defjvp, symbolic_zeros=True)
-def _input_gradient_jvp(geometry: Geometry, precision: Any, primals: tuple, tangents: tuple):
-    (g, kernel), (dg, dkernel) = primals, tangents
-    x = _input_gradient(g, kernel, geometry, precision)
-    terms = []
-    if not _is_zero(dg):
-        terms.append(_adjoint(lambda x: _forms["forward"](x, kernel, geometry, precision), x)(dg))
-    if not _is_zero(dkernel):
-        terms.append(_adjoint(lambda x: _forms["kernel_gradient"](x, g, geometry, precision), x)(dkernel))
-    return x, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(x)
+_forward = _differentiable("forward", adjoint="input_gradient")
+_input_gradient = _differentiable("input_gradient", adjoint="forward")
 
 
 def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:

@@ -24,7 +24,6 @@ from ganjax.layers.boundary import apart
 from ganjax.layers.channels import outer_products
 from ganjax.layers.winograd import (
     best_tiles,
-    multiplications,
     winograd_conv,
     winograd_input_gradient,
     winograd_kernel_gradient,
@@ -375,26 +374,26 @@ def _is_small(shape: tuple[int, ...]) -> bool:
 
 def _strided_as_it_is(count: Any, geometry: Geometry, channels: int, features: int) -> bool:
     """For a stride that divides the kernel: it is not worth making it channels."""
-    if geometry.strides == (1, 1) or _is_small((*geometry.kernel, channels)):
-        return False
-    if _is_small((*geometry.taps, features)):
+    small = _is_small((*geometry.kernel, channels)) or _is_small((*geometry.taps, features))
+    if small or geometry.strides == (1, 1):
         return False
     depth = geometry.strides[0] * geometry.strides[1] * channels
-    tiles = _winograd_tiles(count, geometry.output, geometry.taps, depth, features)
-    if tiles is None:
-        return True
-    sizes = (_number(count), *geometry.output, geometry.taps[0], depth, features)
-    defined = sizes[0] * sizes[1] * sizes[2] * sizes[3] ** 2 * depth * features
-    return multiplications(*sizes, tiles) > WINOGRAD_STRIDED * defined
+    tiles = _winograd_tiles(count, geometry.output, geometry.taps, depth, features, WINOGRAD_STRIDED)
+    return tiles is None
 
 
 def _winograd_tiles(
-    count: Any, output: Sequence[int], taps: Sequence[int], channels: int, features: int
+    count: Any,
+    output: Sequence[int],
+    taps: Sequence[int],
+    channels: int,
+    features: int,
+    at_most: float = 1,
 ) -> tuple[int, int] | None:
-    """Tiles for Winograd's products, or None where they are not for these sizes."""
+    """Tiles for Winograd's products, or None where they are not for these sizes; see `best_tiles`."""
     if taps[0] != taps[1] or min(channels, features) < WINOGRAD_CHANNELS:
         return None
-    return best_tiles(_number(count), output[0], output[1], taps[0], channels, features)
+    return best_tiles(_number(count), output[0], output[1], taps[0], channels, features, at_most)
 
 
 def _number(count: Any) -> int:

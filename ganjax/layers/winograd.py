@@ -106,9 +106,10 @@ def multiplications(
 
 
 def best_tiles(
-    count: int, height: int, width: int, taps: int, channels: int, features: int
+    count: int, height: int, width: int, taps: int, channels: int, features: int, at_most: float = 1
 ) -> tuple[int, int] | None:
-    """The cheapest tiles, or None where the sum as it is defined is cheaper; see `multiplications`."""
+    """The cheapest tiles, or None where they cost `at_most` times what the sum as it is defined costs, or
+    more; the other arguments are those of `multiplications`."""
     sizes = [tile for tile, r in _POINTS if r == taps]
     # Tiles of 4 of three taps are the least exact: on one axis, beside 2 on the other.
     pairs = [(a, b) for a in sizes for b in sizes if taps == 2 or 4 not in (a, b) or 2 in (a, b)]
@@ -120,7 +121,7 @@ def best_tiles(
 
     best = min(pairs, key=cost)
     defined = count * height * width * taps**2 * channels * features
-    return best if cost(best) < defined else None
+    return best if cost(best) < at_most * defined else None
 
 
 def winograd_conv(x: jax.Array, kernel: jax.Array, tiles: tuple[int, int]) -> jax.Array:
