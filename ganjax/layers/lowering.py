@@ -38,8 +38,11 @@ WINOGRAD_CHANNELS = 16
 PATCH_SIZE = 160
 # A matrix of products is at most so large for its rows to be cut in two.
 PARTED_SIZE = 2**16
-# A convolution with a stride is done as it is unless Winograd's products save a quarter: its blocks and
-# transforms take long beside what is left to multiply.
+# Winograd's products are used where they take at most this share of what the sum as it is defined takes: where
+# the two are even, the sum compiles in half the time.
+WINOGRAD_SHARE = 0.9
+# In a convolution with a stride they have to save a quarter: its blocks and transforms take long beside what
+# is left to multiply.
 WINOGRAD_STRIDED = 0.75
 
 
@@ -388,7 +391,7 @@ def _winograd_tiles(
     taps: Sequence[int],
     channels: int,
     features: int,
-    at_most: float = 1,
+    at_most: float = WINOGRAD_SHARE,
 ) -> tuple[int, int] | None:
     """Tiles for Winograd's products, or None where they are not for these sizes; see `best_tiles`."""
     if taps[0] != taps[1] or min(channels, features) < WINOGRAD_CHANNELS:
