@@ -18,7 +18,7 @@ import numpy as np
 from ganjax.checkpoint import Checkpoints, fingerprint, flatten
 from ganjax.errors import RunError
 from ganjax.gan import Array, Experiment, GanState, due_phases
-from ganjax.parallel import Runner
+from ganjax.parallel import Runner, arrangement, state_at_first
 from ganjax.sampling import Sampler
 
 
@@ -94,9 +94,12 @@ def stage_key(seed: int, stage: int) -> Array:
 
 def abstract_state(experiment: Experiment, stage: int) -> GanState:
     """Shapes and types of a stage's state; reads no data."""
-    gan, data, steps, batch_size, _ = experiment.stages[stage]
-    runner = Runner("none", gan, data.transform, batch_size, steps)
-    return runner.abstract(jax.random.key(0), data.example(batch_size))
+    gan, data, _, batch_size, _ = experiment.stages[stage]
+    return jax.eval_shape(
+        lambda key, raw: state_at_first(gan, data.transform, key, raw),
+        jax.random.key(0),
+        data.example(batch_size),
+    )
 
 
 def preview_inputs(num_classes: int) -> tuple[np.ndarray, np.ndarray | None, int]:

@@ -22,8 +22,9 @@ LATENTS = 3
 SECOND = every(2)
 
 
-def fast_to_compile() -> dict[str, Any]:
+def fast_to_compile(deterministic: bool = False) -> dict[str, Any]:
     """In the place of `parallel.compiler_options`."""
+    del deterministic
     return {"xla_backend_optimization_level": 0}
 
 

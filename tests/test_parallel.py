@@ -10,7 +10,7 @@ from ganjax import loop, parallel
 from ganjax.checkpoint import fingerprint, flatten
 from ganjax.errors import UsageError
 from ganjax.gan import GanState, Stage, always
-from ganjax.parallel import Runner, arrangement
+from ganjax.parallel import Arrangement, Runner, arrangement
 from tests.doubles import compiled_fast, toy_experiment
 
 __all__ = ["compiled_fast"]  # the fixture
@@ -26,7 +26,8 @@ def stage_of(**options) -> Stage:
 
 
 def runner_of(stage: Stage, kind: str = "none", window: int = 1) -> Runner:
-    return Runner(kind, stage.gan, stage.data.transform, stage.batch_size, stage.steps, window)
+    placed = arrangement(kind, stage.batch_size)
+    return Runner(placed, stage.gan, stage.data.transform, stage.batch_size, stage.steps, window)
 
 
 def created(stage: Stage, runner: Runner) -> GanState:
@@ -161,7 +162,7 @@ def test_each_set_of_due_phases_is_traced_and_compiled_once():
     once = {i: chex.assert_max_traces(phase.loss, n=2 if i == 0 else 1) for i, phase in enumerate(gan.phases)}
     # The discriminator's loss is in both programs: of the steps 0, 2, 4 and of the steps 1, 3.
     gan = gan._replace(phases=tuple(phase._replace(loss=once[i]) for i, phase in enumerate(gan.phases)))
-    runner = Runner("none", gan, stage.data.transform, BATCH, STEPS)
+    runner = Runner(arrangement("none", BATCH), gan, stage.data.transform, BATCH, STEPS)
     state = runner.put(created(stage, runner))
     for step, indices in enumerate(batches(stage)):
         state, _ = runner.step(state, stage.data.read(indices), KEY, step)
@@ -199,9 +200,9 @@ def test_put_and_get_are_inverse():
 
 
 def test_abstract_is_the_form_of_what_is_created():
-    stage = stage_of()
-    runner = runner_of(stage)
-    state, form = created(stage, runner), runner.abstract(KEY, stage.data.example(BATCH))
+    experiment = toy_experiment(steps=(STEPS,))
+    stage = experiment.stages[0]
+    state, form = created(stage, runner_of(stage)), loop.abstract_state(experiment, 0)
     assert jax.tree.structure(state) == jax.tree.structure(form)
     for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(form), strict=True):
         assert (x.shape, x.dtype) == (y.shape, y.dtype)
@@ -220,15 +221,16 @@ def test_the_seed_decides_the_first_state_whatever_the_devices():
 
 @needs_devices
 def test_auto_is_pmap_on_several_devices():
-    assert arrangement("auto", 8) == ("pmap", jax.devices())
-    assert arrangement("sharded", 8) == ("sharded", jax.devices())
-    assert arrangement("none", 7) == ("none", jax.devices()[:1])
+    everything = tuple(jax.devices())
+    assert arrangement("auto", 8) == Arrangement("pmap", everything)
+    assert arrangement("sharded", 8) == Arrangement("sharded", everything)
+    assert arrangement("none", 7) == Arrangement("none", everything[:1])
 
 
 def test_auto_is_none_on_one_device(monkeypatch):
     one = jax.devices()[:1]
     monkeypatch.setattr(parallel.jax, "devices", lambda: one)
-    assert arrangement("auto", 7) == ("none", one)
+    assert arrangement("auto", 7) == Arrangement("none", tuple(one))
 
 
 @needs_devices
