@@ -120,6 +120,11 @@ _BELONGS_TO = {
     "compilation_cache": _ANY,
     "steps": ("train",),
     "parallel": ("train",),
+    "model_parallel": ("train",),
+    "deterministic": ("train",),
+    "coordinator_address": ("train",),
+    "num_processes": ("train",),
+    "process_id": ("train",),
     "save_steps": ("train",),
     "save_minutes": ("train",),
     "keep": ("train",),
@@ -168,6 +173,26 @@ def _define() -> flags.FlagValues:
         "auto: pmap on several devices, none on one.",
         flag_values=values,
     )
+    integer(
+        "model_parallel",
+        1,
+        "train: with --parallel=sharded, over how many devices each copy of the model is spread.",
+        1,
+    )
+    flags.DEFINE_bool(
+        "deterministic",
+        False,
+        "train: the same bits however the devices are laid out over processes, and on a GPU every time; slower.",
+        flag_values=values,
+    )
+    text(
+        "coordinator_address",
+        None,
+        "train: HOST:PORT of process 0, where several processes train together; on TPU pods and under Slurm "
+        "they find each other.",
+    )
+    integer("num_processes", None, "train: how many processes train together.", 1)
+    integer("process_id", None, "train: which of them this one is, from 0.", 0)
     integer("save_steps", 0, "train: a checkpoint every so many steps; 0: by time only.", 0)
     flags.DEFINE_float(
         "save_minutes",
