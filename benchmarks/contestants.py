@@ -75,7 +75,9 @@ def ours(job: Job, window: int | None = None) -> Contestant:
     if window is None:
         window = 1 if device.platform == "cpu" else 16
     steps = 1000  # of the stage; the same phases are due at every step, also after the last
-    runner = Runner(arrangement("none", job.batch), model.gan, lambda batch, context: batch, job.batch, steps, window)
+    runner = Runner(
+        arrangement("none", job.batch), model.gan, lambda batch, context: batch, job.batch, steps, window
+    )
     state = runner.put(runner.create(key, raw))
     created = runner.compile_seconds
     done = 0

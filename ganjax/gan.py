@@ -45,7 +45,8 @@ class Context(NamedTuple):
       key: PRNG key of this step and this phase's stream.
       index: int32 [n], the places of the local examples in the global batch.
       axis_name: the mapped axis under `pmap`; None where the batch is whole.
-      ordered: means over devices are added in the axis' order, so that their bits do not depend on the layout.
+      ordered: means over devices are added in the axis' order, so that their bits do not depend on how the
+        devices are laid out.
     """
 
     key: Array

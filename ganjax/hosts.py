@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import jax
 import numpy as np
@@ -31,6 +31,7 @@ BEAT_SECONDS = 2.0
 SILENCE_SECONDS = 20.0  # without a beat: the process is gone
 START_SECONDS = 300  # to wait for the others at the start
 _CHUNK = 2**26  # bytes that are shared at a time
+_ALIVE, _DONE = "alive", "done"
 
 
 def is_first() -> bool:
@@ -175,11 +176,14 @@ def connected(
             f"--{missing[0]} is missing: give all of --coordinator_address, --num_processes and --process_id"
         )
     if not missing:
-        assert coordinator_address is not None and num_processes is not None and process_id is not None
+        assert coordinator_address is not None
+        assert num_processes is not None
+        assert process_id is not None
         _check_address(coordinator_address)
         if process_id >= num_processes:
             raise UsageError(
-                f"--process_id={process_id}: expected 0 to {num_processes - 1} (--num_processes={num_processes})"
+                f"--process_id={process_id}: expected 0 to {num_processes - 1}, "
+                f"for --num_processes={num_processes}"
             )
         if num_processes == 1:
             yield
@@ -196,7 +200,7 @@ def connected(
         watch.leave(f"failed: {' '.join(str(error).split())}"[:500])
         raise
     together()
-    watch.leave("done")
+    watch.leave(_DONE)
     jax.distributed.shutdown()
 
 
@@ -251,13 +255,15 @@ class Watch:
             connection = _connect(offer["hosts"], offer["port"])
             if connection is not None:
                 connection.sendall(f"{offer['token']} {jax.process_index()}\n".encode())
-                self._add(0, connection)
+                self._add(0, connection, connection.makefile("r", errors="replace"))
         self._start(self._beat)
 
     def leave(self, why: str) -> None:
         """Says goodbye: "done", or what went wrong, which ends the others."""
         self._left.set()
         self._tell(why)
+        if is_first():
+            self._server.close()
 
     def _start(self, function: Callable, *arguments: Any) -> None:
         threading.Thread(target=function, args=arguments, daemon=True).start()
@@ -267,22 +273,26 @@ class Watch:
             try:
                 connection, _ = self._server.accept()
                 connection.settimeout(SILENCE_SECONDS)
-                word, _, name = connection.makefile("r").readline().partition(" ")
-                if secrets.compare_digest(word, token):
-                    self._add(int(name), connection)
+                lines = connection.makefile("r", errors="replace")
+                word, _, name = lines.readline(100).partition(" ")
+                if secrets.compare_digest(word.encode(), token.encode()):
+                    self._add(int(name), connection, lines)
+                else:
+                    lines.close()
+                    connection.close()
             except (OSError, ValueError):
                 if self._left.is_set():
                     return
 
-    def _add(self, process: int, connection: socket.socket) -> None:
+    def _add(self, process: int, connection: socket.socket, lines: TextIO) -> None:
         connection.settimeout(SILENCE_SECONDS)
         with self._lock:
             self._sockets[process] = connection
-        self._start(self._listen, process, connection)
+        self._start(self._listen, process, connection, lines)
 
     def _beat(self) -> None:
         while not self._left.wait(BEAT_SECONDS):
-            self._tell("alive")
+            self._tell(_ALIVE)
 
     def _tell(self, line: str) -> None:
         with self._lock:
@@ -290,29 +300,36 @@ class Watch:
                 with contextlib.suppress(OSError):  # who listens to it notices
                     connection.sendall(line.encode() + b"\n")
 
-    def _listen(self, process: int, connection: socket.socket) -> None:
-        why = "its connection was closed"
-        try:
-            for line in connection.makefile("r", errors="replace"):
-                line = line.strip()
-                if line == "done":
-                    with self._lock:
-                        del self._sockets[process]
-                    return
-                if line != "alive":
-                    why = line
-                    break
-        except TimeoutError:
-            why = f"no word from it for {SILENCE_SECONDS:.0f} s"
-        except OSError as error:
-            why = error.strerror or why
-        if self._left.is_set():
+    def _listen(self, process: int, connection: socket.socket, lines: TextIO) -> None:
+        why = _last_word(lines)
+        with self._lock:
+            del self._sockets[process]
+        lines.close()
+        connection.close()
+        if why == _DONE or self._left.is_set():
             return
         # Process 0 passes on what it heard from another, who is named in it then.
-        why = why if why.startswith("process ") else f"process {process} of {jax.process_count()} is gone ({why})"
+        why = (
+            why
+            if why.startswith("process ")
+            else f"process {process} of {jax.process_count()} is gone ({why})"
+        )
         if is_first():
             self._tell(why)
         self._fail(f"{why}; start all of them again with the same command to go on from the last checkpoint")
+
+
+def _last_word(lines: TextIO) -> str:
+    """The first line that is no beat, or why there will be none."""
+    try:
+        for line in lines:
+            if line.strip() != _ALIVE:
+                return line.strip()
+    except TimeoutError:
+        return f"no word from it for {SILENCE_SECONDS:.0f} s"
+    except OSError as error:
+        return error.strerror or str(error)
+    return "its connection was closed"
 
 
 def _names(host: str) -> list[str]:

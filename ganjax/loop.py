@@ -5,8 +5,8 @@ the run needs to go on is in the state and the step number, so a resumed run has
 never interrupted.
 
 Where several processes train together (`ganjax.hosts`), each runs this loop. What one of them alone knows,
-that it was asked to stop, or that it is time to save, goes along with a step as its vote and comes back to all
-of them with that step's metrics: they act on it after the same step.
+that it was asked to stop, or that it is time to save, goes along with a step as its vote and comes back to
+all of them with that step's metrics: they act on it after the same step.
 """
 
 import dataclasses
@@ -257,9 +257,11 @@ class _Training:
         """The stage and state of the last checkpoint; stage 0 and None at the start of a run."""
         checkpoints = self.checkpoints
         found = hosts.by_first(
-            lambda: checkpoints
-            and checkpoints.restore(
-                lambda meta: abstract_state(self.experiment, meta["stage"]), self.observer.message
+            lambda: (
+                checkpoints
+                and checkpoints.restore(
+                    lambda meta: abstract_state(self.experiment, meta["stage"]), self.observer.message
+                )
             )
         )
         meta = hosts.shared(found and found[1])
@@ -394,7 +396,7 @@ class _Training:
         return bool(steps) and self.step % steps == 0
 
     def _own_vote(self) -> int:
-        """What this process knows: that it was asked to stop, or that, by process 0's clock, it is time to save."""
+        """What this process alone knows: that it was asked to stop, or that it is time to save."""
         if self.interrupted():
             return _STOP
         minutes = self.schedule.save_minutes

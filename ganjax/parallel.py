@@ -74,9 +74,7 @@ class Arrangement(NamedTuple):
         here = jax.process_index()
         places = [i for i, device in enumerate(self.devices) if device.process_index == here]
         size = batch_size // self.parts
-        return slice(
-            places[0] // self.model_parallel * size, (places[-1] // self.model_parallel + 1) * size
-        )
+        return slice(places[0] // self.model_parallel * size, (places[-1] // self.model_parallel + 1) * size)
 
 
 def arrangement(
@@ -99,7 +97,9 @@ def arrangement(
         kind = "pmap" if len(devices) > 1 else "none"
     if kind == "none":
         if jax.process_count() > 1:
-            raise UsageError(f"--parallel=none: there are {jax.process_count()} processes; use pmap or sharded")
+            raise UsageError(
+                f"--parallel=none: there are {jax.process_count()} processes; use pmap or sharded"
+            )
         devices = devices[:1]
     if model_parallel > 1 and (kind != "sharded" or len(devices) % model_parallel):
         raise UsageError(
@@ -182,7 +182,9 @@ class Runner:
         self._transform = transform
         self._num_steps = num_steps
         grid = np.array(self.devices).reshape(placed.parts, placed.model_parallel)
-        self._mesh = Mesh(grid, (AXIS, MODEL_AXIS)) if placed.model_parallel > 1 else Mesh(grid[:, 0], (AXIS,))
+        self._mesh = (
+            Mesh(grid, (AXIS, MODEL_AXIS)) if placed.model_parallel > 1 else Mesh(grid[:, 0], (AXIS,))
+        )
         self._several = len({device.process_index for device in self.devices}) > 1
         self._programs: dict[Any, Program] = {}
         self.metric_names: dict[tuple[int, ...], list[str]] = {}  # by the phases that are due, once traced

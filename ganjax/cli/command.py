@@ -182,7 +182,7 @@ def _define() -> flags.FlagValues:
     flags.DEFINE_bool(
         "deterministic",
         False,
-        "train: the same bits however the devices are laid out over processes, and on a GPU every time; slower.",
+        "train: the same bits however devices are laid out over processes, and on a GPU every time; slower.",
         flag_values=values,
     )
     text(

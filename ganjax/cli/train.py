@@ -25,7 +25,6 @@ from ganjax.report.files import write_atomically
 from ganjax.report.log import JsonlLog, TensorBoardLog, jsonable
 from ganjax.report.progress import Progress, duration
 
-
 # Flags that processes of one run must have alike, besides what makes it the same run
 _ALIKE = (
     "steps",
