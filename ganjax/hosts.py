@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -211,6 +212,7 @@ def _check_address(address: str) -> None:
 
 
 def _initialize(given: dict[str, Any]) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
     # On a CPU; accelerators have their own.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
@@ -220,6 +222,8 @@ def _initialize(given: dict[str, Any]) -> None:
             heartbeat_timeout_seconds=40,  # in case the watch is of no use; its own silence is shorter
             shutdown_timeout_seconds=15,
         )
+        if handler is not None:  # jax puts one of its own in its place, which only takes note
+            signal.signal(signal.SIGTERM, handler)
     except (RuntimeError, ValueError) as error:
         where = given.get("coordinator_address")
         raise RunError(

@@ -403,22 +403,18 @@ class Runner:
         sharding = NamedSharding(self._mesh, spec)
         if not self._several:
             return jax.device_put(tree, sharding)
+        if first is None:
+            return jax.tree.map(lambda x: _from_parts(np.shape(x), sharding, lambda index: x[index]), tree)
         # In numbers of what is split: examples, or under pmap devices.
         unit = self.batch_size // len(self.devices) if self.kind == "pmap" else 1
-        length = self.batch_size // unit
-        start = None if first is None else first // unit
+        length, start = self.batch_size // unit, first // unit
 
         def place(x: np.ndarray) -> Array:
-            if start is None:
-                return jax.make_array_from_callback(np.shape(x), sharding, lambda index: x[index])
-            shape = (*x.shape[:axis], length, *x.shape[axis + 1 :])
-
             def part(index: tuple[slice, ...]) -> np.ndarray:
-                here = slice(index[axis].start or 0, length if index[axis].stop is None else index[axis].stop)
-                local = slice(here.start - start, here.stop - start)
-                return x[(*index[:axis], local, *index[axis + 1 :])]
+                begin, end, _ = index[axis].indices(length)
+                return x[(*index[:axis], slice(begin - start, end - start), *index[axis + 1 :])]
 
-            return jax.make_array_from_callback(shape, sharding, part)
+            return _from_parts((*x.shape[:axis], length, *x.shape[axis + 1 :]), sharding, part)
 
         return jax.tree.map(place, tree)
 
@@ -426,6 +422,11 @@ class Runner:
         if name not in self._programs:
             self._programs[name] = Program(build(), once, self.placed.ordered)
         return self._programs[name]
+
+
+def _from_parts(shape: tuple[int, ...], sharding: NamedSharding, part: Callable) -> Array:
+    """A global array of which this process has the parts of its devices: `part` takes their index."""
+    return jax.make_array_from_callback(shape, sharding, part)
 
 
 def _to_host(tree: Tree) -> Tree:
