@@ -219,12 +219,15 @@ def options_gan():
 
 
 def options_experiment() -> types.ModuleType:
-    module = types.ModuleType("of_options")
-    module.Config = toy.Config
     points = types.SimpleNamespace(
         transform=lambda batch, context: batch, example=lambda count: np.zeros((count, 2), np.float32)
     )
-    module.build = lambda config, load: Experiment((Stage(options_gan(), points, 2, 8),))
+    return module_of(toy.Config, lambda config, load: Experiment((Stage(options_gan(), points, 2, 8),)))
+
+
+def module_of(config_class, build) -> types.ModuleType:
+    module = types.ModuleType("an experiment")
+    vars(module).update(Config=config_class, build=build)
     return module
 
 
@@ -414,12 +417,11 @@ def test_leaves_that_do_not_fit_the_code(copy, change, message):
 
 
 def test_code_that_has_changed(copy):
-    other = types.ModuleType("other")
-    other.Config = toy.Config
-    other.build = lambda config, load: toy.build(toy.Config(conditional=False), load)
-    assert_refused(copy, r"does not fit toy", other)
-    other.Config = types.SimpleNamespace  # not a dataclass
-    assert_refused(copy, r"does not fit toy", other)
+    def build(config, load):
+        return toy.build(toy.Config(conditional=False), load)
+
+    assert_refused(copy, r"does not fit toy", module_of(toy.Config, build))
+    assert_refused(copy, r"does not fit toy", module_of(types.SimpleNamespace, toy.build))  # no dataclass
 
 
 def test_weights_of_another_generator(copy):
