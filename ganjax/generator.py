@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -86,8 +86,8 @@ class Generator:
           **options: the family's own, of those that `options` names.
         Raises:
           UsageError: labels are missing, out of range or of no use; a seed is out of range; latents are of
-            another shape; there are not as many of one as of the other; an option is unknown, or reads what
-            was not exported.
+            another shape; there are not as many of one as of the other; an option is unknown, not hashable,
+            or reads what was not exported.
         """
         inputs: dict[str, np.ndarray] = {}
         if latents is not None:
@@ -102,10 +102,12 @@ class Generator:
         for name, values in inputs.items():
             if len(values) != n:
                 raise UsageError(f"{len(values)} {name} for {n} seeds: expected one for each")
-        for name in options:
+        for name, value in options.items():
             if name not in self.options:
                 hint = nearest(name, self.options) if self.options else "it takes none"
                 raise UsageError(f"{name}: this generator has no such option; {hint}")
+            if not isinstance(value, Hashable):
+                raise UsageError(f"{name}: options are static; expected a number, text or a tuple")
         return self._source.images(inputs, options)
 
     def latents(self, seeds: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -258,8 +260,11 @@ class _Code:
     def __init__(self, gan: Gan, shapes: GanState, leaves: Mapping[str, np.ndarray]):
         self._gan, self._shapes, self._leaves = gan, shapes, leaves
         self._prepared: dict[Any, tuple[Sampler, GanState]] = {}
-        parameters = inspect.signature(gan.sample).parameters.values()
-        self.options = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "latents")
+        parameters = list(inspect.signature(gan.sample).parameters.values())[
+            3:
+        ]  # state, keys and labels first
+        named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        self.options = tuple(name for name in named if name != "latents")
 
     def images(self, inputs: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> np.ndarray:
         sampler, state = self.prepare(inputs, options)
@@ -373,10 +378,30 @@ def _read_description(path: epath.Path) -> dict[str, Any]:
         )
     if description.pop("sha256", None) != exports.digest(description):
         raise RunError(f"{path} is not what was written, its sha256 differs; export the run again")
-    files = description.get("files")
-    if not isinstance(files, dict) or not {WEIGHTS, FROM_SEEDS} <= set(files) <= set(exports.FILES):
+    for key, form in _FORM.items():
+        if key not in description or not isinstance(description[key], form):
+            raise RunError(f"{path} is damaged: {key} is missing, or of another type")
+    files = description["files"]
+    belong = {WEIGHTS, FROM_SEEDS} <= set(files) <= set(exports.FILES)
+    if not belong or not all(isinstance(expected, dict) for expected in files.values()):
         raise RunError(f"{path} is damaged: it names other files than a generator's")
     return description
+
+
+_FORM: dict[str, Any] = {
+    "experiment": str | None,
+    "config": dict,
+    "seed": int | None,
+    "data": dict,
+    "num_classes": int,
+    "image_shape": list,
+    "latent_shape": list | None,
+    "step": int,
+    "stage": int,
+    "fingerprint": str,
+    "versions": dict,
+    "files": dict,
+}
 
 
 def _read_file(path: epath.Path, expected: Mapping[str, Any]) -> bytes:
@@ -386,8 +411,12 @@ def _read_file(path: epath.Path, expected: Mapping[str, Any]) -> bytes:
         raise RunError(f"{path} is missing; export the run again") from error
     except OSError as error:
         raise RunError(f"{path} can't be read: {error.strerror or error}") from error
-    if hashlib.sha256(content).hexdigest() != expected["sha256"]:
-        size = "" if len(content) == expected["bytes"] else f", {len(content)} bytes of {expected['bytes']}"
+    if hashlib.sha256(content).hexdigest() != expected.get("sha256"):
+        size = (
+            ""
+            if len(content) == expected.get("bytes")
+            else f", {len(content)} bytes of {expected.get('bytes')}"
+        )
         raise RunError(f"{path} is not what was written{size}, its sha256 differs; export the run again")
     return content
 

@@ -248,6 +248,8 @@ def test_the_familys_options(tmp_path):
         loaded([1, 2], critic=True)
     with pytest.raises(UsageError, match=r"gian: .* no such option; did you mean gain\?"):
         loaded([1, 2], gian=2.0)
+    with pytest.raises(UsageError, match=r"gain: options are static; expected a number"):
+        loaded([1, 2], gain=[2.0])
     with pytest.raises(UsageError, match=r"gain: .* no such option; it takes none"):
         load_generator(tmp_path)([1, 2], gain=2.0)
 
@@ -343,10 +345,11 @@ def test_a_description_that_is_not_what_was_written(copy, change, message):
     assert_refused(copy, rf"generator\.json {message}")
 
 
-def forge(folder: pathlib.Path, contents: dict[str, bytes], **changes) -> None:
+def forge(folder: pathlib.Path, contents: dict[str, bytes], without: str = "", **changes) -> None:
     """Puts files in the place of others, and describes them as if they had been written so."""
     description = json.loads((folder / DESCRIPTION).read_text()) | changes
     description.pop("sha256")
+    description.pop(without, None)
     for name, content in contents.items():
         (folder / name).write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
@@ -436,6 +439,18 @@ def test_files_that_do_not_belong_there(copy):
     (copy.parent / "secret").write_text("mine")
     forge(copy, {"../secret": b"mine"})
     assert_refused(copy, r"names other files than a generator's")
+    forge(copy, {}, files={WEIGHTS: 1, FROM_SEEDS: 2})
+    assert_refused(copy, r"names other files than a generator's")
+
+
+@pytest.mark.parametrize("key", ["experiment", "config", "image_shape", "step", "versions", "files"])
+def test_a_description_of_another_form(copy, key):
+    whole = (copy / DESCRIPTION).read_bytes()
+    forge(copy, {}, **{key: 1.5})
+    assert_refused(copy, rf"generator\.json is damaged: {key} is missing, or of another type")
+    (copy / DESCRIPTION).write_bytes(whole)
+    forge(copy, {}, without=key)
+    assert_refused(copy, rf"generator\.json is damaged: {key} is missing, or of another type")
 
 
 def test_functions_of_another_form(copy, unconditional):
