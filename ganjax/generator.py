@@ -80,14 +80,15 @@ class Generator:
         """Images, float32 [n, H, W, C] in [-1, 1], on the host. One seed is one latent, as in --mode=sample.
 
         Args:
-          seeds: n integers in [0, 2^32); with `latents` they may be left out.
+          seeds: n integers in [0, 2^32). With `latents` they may be left out; what is drawn besides the
+            latents, like noise, is seed 0's then.
           labels: n labels, of a conditional model.
           latents: float32 [n, Z], in place of those that the seeds give.
           **options: the family's own, of those that `options` names.
         Raises:
           UsageError: labels are missing, out of range or of no use; a seed is out of range; latents are of
             another shape; there are not as many of one as of the other; an option is unknown, not hashable,
-            or reads what was not exported.
+            or reads what was not exported; the exported functions are given seeds beside latents.
         """
         inputs: dict[str, np.ndarray] = {}
         if latents is not None:
@@ -307,6 +308,8 @@ class _Functions:
 
     def images(self, inputs: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> np.ndarray:
         assert not options
+        if "latents" in inputs and inputs["seeds"].any():
+            raise UsageError("seeds beside latents need the experiment's code; leave the seeds out")
         first, name = ("latents", FROM_LATENTS) if "latents" in inputs else ("seeds", FROM_SEEDS)
         return self._call(name, {key: inputs[key] for key in (first, "labels") if key in inputs})
 

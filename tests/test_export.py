@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from toys import GENERATOR, plane_gan, real_points
 
 import experiments
-from ganjax import config, export, generator, loop
+from ganjax import config, data, export, generator, loop
 from ganjax.checkpoint import fingerprint, flatten
 from ganjax.errors import RunError, UsageError
 from ganjax.export import DESCRIPTION, FILES, FROM_LATENTS, FROM_SEEDS, LATENTS, WEIGHTS, export_generator
@@ -106,21 +106,22 @@ def test_what_it_says_of_itself(conditional):
     }
 
 
-@pytest.mark.parametrize("count", [1, 7])
-def test_one_function_draws_batches_of_any_size(conditional, count):
+def test_one_function_draws_batches_of_any_size(conditional):
     folder, gan, state, _ = conditional
     exported = function(folder)
     assert exported.platforms == ("cpu", "cuda", "tpu")
     assert [str(aval) for aval in exported.in_avals] == ["uint32[n]", "int32[n]"]
     assert [str(aval) for aval in exported.out_avals] == ["float32[n,4,4,1]"]
-    seeds, labels = SEEDS[:count], np.arange(count, dtype=np.int32)
-    drawn = np.asarray(exported.call(seeds, labels))
-    expected = Sampler(gan, chunk=8)(state, seeds, labels)
-    np.testing.assert_allclose(drawn, expected, atol=2e-6)
-    np.testing.assert_array_equal(to_uint8(drawn), to_uint8(expected))
-    z = np.asarray(function(folder, LATENTS).call(seeds))
-    np.testing.assert_array_equal(z, latents(gan, seeds))
-    np.testing.assert_allclose(function(folder, FROM_LATENTS).call(z, labels), drawn, atol=2e-6)
+    z = function(folder, LATENTS).call(SEEDS)
+    np.testing.assert_array_equal(z, latents(gan, SEEDS))
+    labels = np.arange(7, dtype=np.int32)
+    expected = Sampler(gan)(state, SEEDS, labels)
+    for count in (1, 7):
+        drawn = np.asarray(exported.call(SEEDS[:count], labels[:count]))
+        np.testing.assert_allclose(drawn, expected[:count], atol=2e-6)
+        np.testing.assert_array_equal(to_uint8(drawn), to_uint8(expected[:count]))
+        drawn = function(folder, FROM_LATENTS).call(z[:count], labels[:count])
+        np.testing.assert_allclose(drawn, expected[:count], atol=2e-6)
 
 
 def test_unconditional_and_without_averages(tmp_path):
@@ -294,11 +295,9 @@ def test_every_experiment(name, tmp_path):
     specs = {}
 
     def load(name, *, split="train", **options):
-        dataset = data_load(name, split=split, **options)
+        dataset = data.load(name, split=split, **options)
         specs[f"{name}:{split}"] = dataset.spec()
         return dataset
-
-    from ganjax.data import load as data_load
 
     built = module.build(settings, load)
     stage = len(built.stages) - 1

@@ -11,6 +11,7 @@ import shutil
 import sys
 import types
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from safetensors.numpy import load_file, save
 from toys import GENERATOR, plane_gan, real_points
 
 import ganjax
-from ganjax import config, export, generator, loop
+from ganjax import config, data, export, generator, loop, random
 from ganjax.checkpoint import Checkpoints, fingerprint
 from ganjax.errors import RunError, UsageError
 from ganjax.export import DESCRIPTION, FROM_LATENTS, FROM_SEEDS, LATENTS, WEIGHTS, export_generator
@@ -46,11 +47,9 @@ class Exported:
         specs = {}
 
         def load(name, *, split="train", **options):
-            dataset = ganjax_load(name, split=split, **options)
+            dataset = data.load(name, split=split, **options)
             specs[f"{name}:{split}"] = dataset.spec()
             return dataset
-
-        from ganjax.data import load as ganjax_load
 
         built = toy.build(settings, load)
         draw = np.random.default_rng(0)
@@ -105,7 +104,6 @@ def test_its_code_and_its_functions_draw_what_sample_draws(conditional, uncondit
 
 def test_ganjaxs_own_experiments_are_found_by_name(conditional, monkeypatch):
     monkeypatch.setattr(generator, "PACKAGE", "tests.cli")
-    monkeypatch.setattr(generator.exports, "export_generator", None)
     loaded = load_generator(conditional.folder)
     assert isinstance(loaded._source, generator._Code)
     np.testing.assert_array_equal(loaded(SEEDS, LABELS), conditional.images)
@@ -252,6 +250,32 @@ def test_the_familys_options(tmp_path):
         loaded([1, 2], gain=[2.0])
     with pytest.raises(UsageError, match=r"gain: .* no such option; it takes none"):
         load_generator(tmp_path)([1, 2], gain=2.0)
+
+
+def test_noise_comes_from_the_seeds(tmp_path):
+    """And from seed 0 where latents are given without seeds, whatever it is drawn by."""
+    plane = plane_gan()
+
+    def sample(state, keys, labels=None, *, latents=None):
+        noise = random.normal(jax.vmap(random.stream, (0, None))(keys, "noise"), (2,))[:, None, None]
+        return plane.sample(state, keys, labels, latents=latents) + noise
+
+    gan = plane._replace(sample=sample)
+    state = create_state(gan, jax.random.key(0), real_points())
+    export_generator(tmp_path, gan, state, experiment="noisy")
+    points = options_experiment().build(None, None).stages[0].data
+    module = module_of(toy.Config, lambda config, load: Experiment((Stage(gan, points, 2, 8),)))
+    by_code, by_functions = load_generator(tmp_path, experiment=module), load_generator(tmp_path)
+    expected = Sampler(gan)(state, [3, 4])
+    z = by_code.latents([3, 4])
+    of_seed_0 = Sampler(gan)(state, [0, 0], latents=z)
+    assert np.abs(expected - of_seed_0).max() > 0.1
+    for drawn in (by_code, by_functions):
+        np.testing.assert_allclose(drawn([3, 4]), expected, atol=2e-6)
+        np.testing.assert_allclose(drawn(latents=z), of_seed_0, atol=2e-6)
+    np.testing.assert_allclose(by_code([3, 4], latents=z), expected, atol=2e-6)
+    with pytest.raises(UsageError, match="seeds beside latents need the experiment's code"):
+        by_functions([3, 4], latents=z)
 
 
 # Wrong calls.
@@ -446,7 +470,8 @@ def test_files_that_do_not_belong_there(copy):
 @pytest.mark.parametrize("key", ["experiment", "config", "image_shape", "step", "versions", "files"])
 def test_a_description_of_another_form(copy, key):
     whole = (copy / DESCRIPTION).read_bytes()
-    forge(copy, {}, **{key: 1.5})
+    changes: dict[str, Any] = {key: 1.5}
+    forge(copy, {}, **changes)
     assert_refused(copy, rf"generator\.json is damaged: {key} is missing, or of another type")
     (copy / DESCRIPTION).write_bytes(whole)
     forge(copy, {}, without=key)
