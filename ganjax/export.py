@@ -15,7 +15,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -112,33 +112,12 @@ def export_generator(
     state_fingerprint = fingerprint(state)
     state = state.replace(opt_state={})
     shapes = shapes_of(state)
-    n = jax_export.symbolic_shape("n")[0]
-    inputs = example_inputs(num_classes, n)
-    seeds, labels = inputs["seeds"], tuple(inputs[key] for key in ("labels",) if key in inputs)
     image_shape, latent_shape = sample_shapes(gan, shapes, num_classes)
     leaves = flatten(state)
-    read = _exportable(lambda: leaves_read(gan, shapes, example_inputs(num_classes)))
-    weights = {name: leaves[name] for name in leaves if name in read}
-
-    def from_seeds(seeds: Array, labels: Array | None = None) -> Array:
-        return images_of(gan, filled(shapes, _opaque(weights)), seeds, labels)
-
-    def from_latents(latents: Array, labels: Array | None = None) -> Array:
-        # What is drawn besides the latents is seed 0's, as in --mode=interpolate.
-        seeds = jnp.zeros(latents.shape[0], jnp.uint32)
-        return images_of(gan, filled(shapes, _opaque(weights)), seeds, labels, latents)
-
-    label_argument = {"labels": f"int32 [n], 0 to {num_classes - 1}"} if num_classes else {}
-    gives = f"float32 {shape_text(image_shape)} in [-1, 1]"
-    exported = {FROM_SEEDS: _exported(from_seeds, seeds, *labels)}
-    functions = {FROM_SEEDS: {"arguments": {"seeds": "uint32 [n]", **label_argument}, "gives": gives}}
-    if latent_shape is not None:
-        latents = jax.ShapeDtypeStruct((n, *latent_shape), jnp.float32)
-        exported[FROM_LATENTS] = _exported(from_latents, latents, *labels)
-        exported[LATENTS] = _exported(lambda seeds: latents_of(gan, seeds), seeds)
-        text = f"float32 {shape_text(latent_shape)}"
-        functions[FROM_LATENTS] = {"arguments": {"latents": text, **label_argument}, "gives": gives}
-        functions[LATENTS] = {"arguments": {"seeds": "uint32 [n]"}, "gives": text}
+    read = _exportable(lambda: _all_read(gan, shapes, num_classes, latent_shape))
+    functions = _functions(
+        gan, shapes, {name: leaves[name] for name in leaves if name in read}, num_classes, latent_shape
+    )
     description = {
         "format": FORMAT,
         "experiment": experiment,
@@ -153,11 +132,11 @@ def export_generator(
         "fingerprint": state_fingerprint,
         "versions": {name: _version(name) for name in ("ganjax", "jax")},
         "platforms": list(PLATFORMS),
-        "functions": functions,
+        "functions": _signatures(functions, num_classes, image_shape, latent_shape),
     }
     stored = {name: leaves[name] for name in _with_players(read, shapes)}
     files = {WEIGHTS: _to_safetensors(stored, header(description))}
-    files |= {name: bytes(function.serialize()) for name, function in exported.items()}
+    files |= {name: bytes(function.serialize()) for name, function in functions.items()}
     description["files"] = {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         for name, content in files.items()
@@ -266,6 +245,16 @@ def leaves_read(
     return {names[i] for i in exported.module_kept_var_idx if i < len(names)}
 
 
+def _all_read(gan: Gan, shapes: GanState, num_classes: int, latent_shape: Sequence[int] | None) -> set[str]:
+    """What is read from seeds or from latents."""
+    inputs = example_inputs(num_classes)
+    read = leaves_read(gan, shapes, inputs)
+    if latent_shape is not None:
+        inputs["latents"] = jax.ShapeDtypeStruct((*inputs["seeds"].shape, *latent_shape), jnp.float32)
+        read |= leaves_read(gan, shapes, inputs)
+    return read
+
+
 def filled(shapes: GanState, leaves: Mapping[str, Any]) -> GanState:
     """A state of these leaves by name and zeros for others. To be traced: what isn't read is free."""
     tree = [
@@ -295,6 +284,49 @@ def _with_players(read: set[str], shapes: GanState) -> list[str]:
 
 
 # Functions.
+
+
+def _functions(
+    gan: Gan,
+    shapes: GanState,
+    weights: Mapping[str, np.ndarray],
+    num_classes: int,
+    latent_shape: Sequence[int] | None,
+) -> dict[str, jax_export.Exported]:
+    """The functions by the names of their files."""
+
+    def from_seeds(seeds: Array, labels: Array | None = None) -> Array:
+        return images_of(gan, filled(shapes, _opaque(weights)), seeds, labels)
+
+    def from_latents(latents: Array, labels: Array | None = None) -> Array:
+        # What is drawn besides the latents is seed 0's, as in --mode=interpolate.
+        seeds = jnp.zeros(latents.shape[0], jnp.uint32)
+        return images_of(gan, filled(shapes, _opaque(weights)), seeds, labels, latents)
+
+    n = jax_export.symbolic_shape("n")[0]
+    seeds, *labels = example_inputs(num_classes, n).values()
+    functions = {FROM_SEEDS: _exported(from_seeds, seeds, *labels)}
+    if latent_shape is not None:
+        latents = jax.ShapeDtypeStruct((n, *latent_shape), jnp.float32)
+        functions[FROM_LATENTS] = _exported(from_latents, latents, *labels)
+        functions[LATENTS] = _exported(lambda seeds: latents_of(gan, seeds), seeds)
+    return functions
+
+
+def _signatures(
+    names: Iterable[str], num_classes: int, image_shape: Sequence[int], latent_shape: Sequence[int] | None
+) -> dict[str, Any]:
+    """What the functions take and give, for who reads the description."""
+    seeds = {"seeds": "uint32 [n]"}
+    labels = {"labels": f"int32 [n], 0 to {num_classes - 1}"} if num_classes else {}
+    latents = f"float32 {shape_text(latent_shape or ())}"
+    images = f"float32 {shape_text(image_shape)} in [-1, 1]"
+    signatures = {
+        FROM_SEEDS: {"arguments": {**seeds, **labels}, "gives": images},
+        FROM_LATENTS: {"arguments": {"latents": latents, **labels}, "gives": images},
+        LATENTS: {"arguments": seeds, "gives": latents},
+    }
+    return {name: signatures[name] for name in names}
 
 
 def check_calls(exported: jax_export.Exported) -> None:

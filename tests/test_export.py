@@ -172,6 +172,22 @@ def test_what_an_option_may_read_of_the_same_player_is_there(tmp_path):
     assert set(load_file(tmp_path / WEIGHTS)) == stored
 
 
+def test_what_latents_alone_read_is_there(tmp_path):
+    gan = plane_gan()
+
+    def sample(state, keys, labels=None, *, latents=None):
+        images = gan.sample(state, keys, labels, latents=latents)
+        return images if latents is None else images + state.params["critic"]["q"]
+
+    state = create_state(gan, KEY, real_points())
+    export_generator(tmp_path, gan._replace(sample=sample), state)
+    assert "params/critic/q" in load_file(tmp_path / WEIGHTS)
+    z = np.zeros((1, 2), np.float32)
+    shift = np.asarray(state.params[GENERATOR]["shift"])
+    drawn = np.asarray(function(tmp_path, FROM_LATENTS).call(z))
+    np.testing.assert_allclose(drawn[0, 0, 0], shift - 0.5, rtol=1e-6)  # q is -0.5
+
+
 def test_every_type_and_shape_of_leaf_is_kept(tmp_path):
     """And what a carry holds is written where it is read."""
     gan = plane_gan()
