@@ -110,9 +110,11 @@ def _mode(name: str) -> Callable[[Command], int]:
 
 
 # A mode's module is imported when it is asked for: it imports jax.
-MODES = {name: functools.partial(_mode, name) for name in ("train", "sample", "interpolate", "evaluate")}
+MODES = {
+    name: functools.partial(_mode, name) for name in ("train", "sample", "interpolate", "evaluate", "export")
+}
 
-_ANY = ("train", "sample", "interpolate", "evaluate")
+_ANY = ("train", "sample", "interpolate", "evaluate", "export")
 _BELONGS_TO = {
     "workdir": _ANY,
     "seed": _ANY,
@@ -132,7 +134,7 @@ _BELONGS_TO = {
     "preview_steps": ("train",),
     "seeds": ("sample", "interpolate"),
     "labels": ("sample", "interpolate"),
-    "out": ("sample", "interpolate", "evaluate"),
+    "out": ("sample", "interpolate", "evaluate", "export"),
     "frames": ("interpolate",),
     "fps": ("interpolate",),
     "metrics": ("evaluate",),
@@ -152,7 +154,11 @@ def _define() -> flags.FlagValues:
         )
 
     text("experiment", None, "A name that --mode=list shows, a dotted module, or a path to a .py file.")
-    text("mode", "train", "What to do: train, sample, interpolate, evaluate, list, or what the family adds.")
+    text(
+        "mode",
+        "train",
+        "What to do: train, sample, interpolate, evaluate, export, list, or what the family adds.",
+    )
     text("workdir", None, "The run's folder. Default: runs/EXPERIMENT-seedSEED.")
     integer("seed", 0, "Of everything random in training.", 0, 2**32 - 1)
     text(
@@ -212,7 +218,7 @@ def _define() -> flags.FlagValues:
         "out",
         None,
         "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif or a folder for both. "
-        "evaluate: a .json. Default: in the workdir.",
+        "evaluate: a .json. export: a folder. Default: in the workdir.",
     )
     integer("frames", 8, "interpolate: frames from one seed to the next.", 1, 10_000)
     integer("fps", 12, "interpolate: frames a second of the GIF.", 1, 50)
