@@ -133,9 +133,11 @@ def detected() -> bool:
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS") or "1"
     if "SLURM_PROCID" in os.environ and "SLURM_STEP_NODELIST" in os.environ and int(tasks) > 1:
         return True
-    if len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1:
-        return True
-    # A TPU VM: jax asks its metadata server for its neighbours, and is content with none.
+    return len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1
+
+
+def _on_a_tpu_vm() -> bool:
+    """Which may have neighbours: jax asks its metadata server, and is content with none."""
     on_tpu = importlib.util.find_spec("libtpu") is not None and (
         os.path.exists("/dev/accel0") or os.path.exists("/dev/vfio/0")
     )
@@ -169,7 +171,7 @@ def connected(
         "process_id": process_id,
     }
     missing = [name for name, value in given.items() if value is None]
-    if len(missing) == 3 and not detected():
+    if len(missing) == 3 and not detected() and not _on_a_tpu_vm():
         yield
         return
     if missing and len(missing) < 3:
@@ -189,7 +191,12 @@ def connected(
         if num_processes == 1:
             yield
             return
-    _initialize(given if not missing else {})
+    try:
+        _initialize(given if not missing else {})
+    except RunError as error:
+        if not missing or detected():
+            raise
+        print(f"ganjax: training on this host alone ({error})", file=sys.stderr)
     if jax.process_count() == 1:
         yield
         return
