@@ -220,8 +220,6 @@ def _check_address(address: str) -> None:
 
 def _initialize(given: dict[str, Any]) -> None:
     handler = signal.getsignal(signal.SIGTERM)
-    collectives = jax.config.jax_cpu_collectives_implementation
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # accelerators have their own
     try:
         jax.distributed.initialize(
             **given,
@@ -232,7 +230,6 @@ def _initialize(given: dict[str, Any]) -> None:
         if handler is not None:  # jax puts one of its own in its place, which only takes note
             signal.signal(signal.SIGTERM, handler)
     except (RuntimeError, ValueError) as error:
-        jax.config.update("jax_cpu_collectives_implementation", collectives)
         where = given.get("coordinator_address")
         raise RunError(
             f"the processes did not find each other within {START_SECONDS} s"
