@@ -120,6 +120,8 @@ _BELONGS_TO = {
     "compilation_cache": _ANY,
     "steps": ("train",),
     "parallel": ("train",),
+    "data_workers": ("train",),
+    "skip_corrupt": ("train", "evaluate"),
     "save_steps": ("train",),
     "save_minutes": ("train",),
     "keep": ("train",),
@@ -166,6 +168,21 @@ def _define() -> flags.FlagValues:
         ["auto", "none", "pmap", "sharded"],
         "train: one device (none), one program a device (pmap), or one program over all (sharded); "
         "auto: pmap on several devices, none on one.",
+        flag_values=values,
+    )
+    integer(
+        "data_workers",
+        None,
+        "train: threads that read data larger than memory ahead of the steps; 0: none, a batch is read when "
+        "it is needed. Default: one a core, at most 16. Changes no batch.",
+        0,
+        1024,
+    )
+    flags.DEFINE_bool(
+        "skip_corrupt",
+        False,
+        "train, evaluate: where an image can't be decoded, read the next one of the set that can, and say "
+        "so. Without it, that ends the run.",
         flag_values=values,
     )
     integer("save_steps", 0, "train: a checkpoint every so many steps; 0: by time only.", 0)

@@ -44,6 +44,7 @@ def run(command: Command) -> int:
                 save_minutes=flags.save_minutes,
             ),
             parallel=flags.parallel,
+            data_workers=flags.data_workers,
             interrupted=lambda: signals.noted is not None,
             started=command.started,
         )
@@ -54,7 +55,12 @@ def run(command: Command) -> int:
         signals.noting = False
         print(f"{run.folder}: already at step {result.step} of {total}; fingerprint {result.fingerprint}")
         return 0
-    summary = result._asdict() | {"complete": result.step == total, "peak_memory_mb": peak_memory_mb()}
+    skipped = {line for stage in run.experiment.stages for line in getattr(stage.data, "skipped", ())}
+    summary = result._asdict() | {
+        "complete": result.step == total,
+        "peak_memory_mb": peak_memory_mb(),
+        "skipped_images": len(skipped),
+    }
     del summary["interrupted"]
     write_atomically(path, json.dumps(jsonable(summary), indent=2).encode() + b"\n")
     signals.noting = False
