@@ -5,15 +5,18 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ganjax import data, loop
 from ganjax.data import dataset
+from ganjax.gan import Experiment, Stage
 from tests.cli.command_line import TOY, Run, runner
-from tests.doubles import compiled_fast
+from tests.doubles import Recorder, compiled_fast, keep_training, toy_gan
 
 __all__ = ["compiled_fast"]  # the fixture
 
@@ -44,7 +47,7 @@ def folder(tmp_path):
     return root
 
 
-def words(folder: pathlib.Path, workdir: pathlib.Path, *more: str) -> list[str]:
+def words(folder: pathlib.Path | str, workdir: pathlib.Path, *more: str) -> list[str]:
     flags = [f"--experiment={TOY}", f"--config.dataset={folder}", f"--workdir={workdir}"]
     return [*flags, "--parallel=none", "--config.steps=6", *more]
 
@@ -72,6 +75,10 @@ def test_a_damaged_image_ends_the_run_or_is_skipped(run, folder, tmp_path):
         assert answer.code == 1
         assert answer.err.splitlines()[-1].startswith(f"ganjax: {damaged}: the image can't be decoded (")
         assert "Traceback" not in answer.err
+    end = time.monotonic() + 10
+    while any("grain" in thread.name for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
     answer = run(*words(folder, tmp_path / "run", "--skip_corrupt"))  # which need not be there from the start
     assert answer.code == 0, answer.err
     assert (answer.out + answer.err).count(f"skipped {damaged}: the image can't be decoded") == 1
@@ -80,6 +87,19 @@ def test_a_damaged_image_ends_the_run_or_is_skipped(run, folder, tmp_path):
     for flags in (["--steps=3"], ["--data_workers=0"]):
         assert run(*words(folder, tmp_path / "parts", "--skip_corrupt", *flags)).code == 0
     assert result_of(tmp_path / "parts")["fingerprint"] == whole["fingerprint"]
+
+
+def test_of_a_set_kept_on_the_device_damaged_images_are_named_too(folder):
+    for name in ("class1/10.png", "class2/11.png"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:45])
+    images = data.load(str(folder), skip_corrupt=True)
+    assert images.resident() is not None
+    stages = (Stage(toy_gan(), images, 4, 8), Stage(toy_gan(), images, 2, 8, keep_training))
+    observer = Recorder()
+    loop.train(Experiment(stages, 0), seed=0, observer=observer, parallel="none", window=2)
+    told = [call.content for call in observer.of("message")]
+    assert sorted(told) == sorted(images.skipped)  # each once, though two stages read them
+    assert len(told) == 2
 
 
 def test_a_file_that_vanishes(run, folder, tmp_path):

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_skipped_the_next_one_comes_instead_with_its_label(folder, monkeypatch, 
 
 def test_a_batch_does_not_depend_on_what_was_met_before(folder, monkeypatch):
     monkeypatch.setattr(dataset, "MEMORY_BUDGET", 0)
-    arguments = {"seed": 0, "batch_size": 5}
+    arguments: dict[str, Any] = {"seed": 0, "batch_size": 5}
     with Feed(load(str(folder), skip_corrupt=True), first=0, count=9, **arguments) as feed:
         whole = list(feed)
     with Feed(load(str(folder), skip_corrupt=True), first=30, count=3, workers=4, **arguments) as feed:

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -56,7 +57,7 @@ def source(request, folder, monkeypatch):
 
 
 def _batches(source, **options):
-    arguments = {"seed": 5, "first": 70, "batch_size": BATCH, "count": 4} | options
+    arguments: dict[str, Any] = {"seed": 5, "first": 70, "batch_size": BATCH, "count": 4} | options
     with Feed(source, **arguments) as feed:
         return list(feed)
 
@@ -107,13 +108,13 @@ def test_a_set_in_memory_is_read_when_it_is_asked_for(folder):
     _assert_same(_batches(source)[1:], batches[1:])
 
 
-class _Slow:
+class _Slow(dataset.Dataset):
     """A set that is larger than memory, of which every read takes a while."""
 
     def __init__(self, seconds=0.0, fails_at=None):
+        super().__init__("slow", "train", (1, 1, 1), 0, (), 1 << 40)
         self.reading = self.most = self.reads = 0
         self.seconds, self.fails_at = seconds, fails_at
-        self._lock = threading.Lock()
 
     def indices(self, seed, start, count):
         return np.arange(start, start + count)
@@ -237,7 +238,9 @@ def _only_labels(get):
     return guarded
 
 
-@pytest.mark.parametrize("save", [np.savez_compressed, lambda path, **x: np.savez(path, **_in_columns(x))])
+@pytest.mark.parametrize(
+    "save", [np.savez_compressed, lambda path, **x: np.savez(path, image=np.asfortranarray(x["image"]))]
+)
 def test_an_npz_that_has_no_rows_is_read_whole(folder, tmp_path, monkeypatch, save):
     monkeypatch.setattr(dataset, "MEMORY_BUDGET", 0)
     images = np.arange(5 * 3 * 2, dtype=np.uint8).reshape(5, 3, 2)
@@ -245,7 +248,3 @@ def test_an_npz_that_has_no_rows_is_read_whole(folder, tmp_path, monkeypatch, sa
     source = load(str(tmp_path / "set.npz"))
     assert source.resident() is None
     np.testing.assert_array_equal(source.read(np.array([4, 0]))["image"][..., 0], images[[4, 0]])
-
-
-def _in_columns(arrays):
-    return {key: np.asfortranarray(array) for key, array in arrays.items()}
