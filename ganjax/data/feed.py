@@ -36,7 +36,7 @@ class Feed:
     Batch k holds the examples `source.indices(seed, first + k * batch_size, batch_size)`, of which this
     process reads `rows`. A set that is in memory is read when the batch is asked for: that is one indexing,
     and threads would take cores from the training. Others are read by `workers` threads of grain, two batches
-    ahead; Pillow, zlib and file systems work outside Python's lock.
+    or 16 examples a thread ahead; Pillow, zlib and file systems work outside Python's lock.
 
     Args:
       source: what to read.
