@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganjax.data import Feed, Zip, dataset, load
+from ganjax.data import Feed, Zip, dataset, images, load
 from ganjax.data.feed import default_workers
 from ganjax.errors import RunError, UsageError
 
@@ -47,12 +47,12 @@ def folder(tmp_path_factory):
 def source(request, folder, monkeypatch):
     """A set that is read example by example."""
     monkeypatch.setattr(dataset, "MEMORY_BUDGET", 0)
-    images, arrays = load(str(folder)), load(str(folder / "set.npz"))
+    files, arrays = load(str(folder)), load(str(folder / "set.npz"))
     return {
-        "folder": images,
+        "folder": files,
         "npz": arrays,
-        "zip": Zip({"a": images, "b": arrays}),
-        "nested": Zip({"x": Zip({"a": images, "b": arrays}), "y": arrays}),
+        "zip": Zip({"a": files, "b": arrays}),
+        "nested": Zip({"x": Zip({"a": files, "b": arrays}), "y": arrays}),
     }[request.param]
 
 
@@ -108,13 +108,13 @@ def test_a_set_in_memory_is_read_when_it_is_asked_for(folder):
     _assert_same(_batches(source)[1:], batches[1:])
 
 
-class _Slow(dataset.Dataset):
-    """A set that is larger than memory, of which every read takes a while."""
+class _Watched(dataset.Dataset):
+    """A set that is larger than memory, of which every read counts and may have to wait."""
 
-    def __init__(self, seconds=0.0, fails_at=None):
-        super().__init__("slow", "train", (1, 1, 1), 0, (), 1 << 40)
+    def __init__(self, wait=lambda: None, fails_at=None):
+        super().__init__("watched", "train", (1, 1, 1), 0, (), 1 << 40)
         self.reading = self.most = self.reads = 0
-        self.seconds, self.fails_at = seconds, fails_at
+        self._wait, self._fails_at = wait, fails_at
 
     def indices(self, seed, start, count):
         return np.arange(start, start + count)
@@ -127,45 +127,54 @@ class _Slow(dataset.Dataset):
             self.reads += 1
             self.reading += 1
             self.most = max(self.most, self.reading)
-        time.sleep(self.seconds)
+        self._wait()
         with self._lock:
             self.reading -= 1
-        if self.fails_at is not None and self.fails_at in indices:
-            raise RunError(f"example {self.fails_at} is bad")
+        if self._fails_at is not None and self._fails_at in indices:
+            raise RunError(f"example {self._fails_at} is bad")
         return {"image": indices}
 
-
-def test_so_many_threads_read_at_once():
-    source = _Slow(0.05)
-    batches = _batches(source, first=0, workers=3)
-    assert source.most == 3
-    np.testing.assert_array_equal(np.concatenate([b["image"] for b in batches]), np.arange(4 * BATCH))
-    for workers in (0, 1):
-        source = _Slow(0.001)
-        _batches(source, workers=workers)
-        assert source.most == 1
-
-
-def test_no_more_than_a_few_batches_are_ahead():
-    source = _Slow()
-    with Feed(source, seed=0, first=0, batch_size=BATCH, count=1000, workers=2) as feed:
-        next(feed)
-        time.sleep(0.2)
-        assert 3 * 3 >= source.reads > 3
-
-
-def test_it_begins_before_it_is_asked():
-    source = _Slow()
-    with Feed(source, seed=0, first=0, batch_size=BATCH, count=2, workers=2):
-        end = time.monotonic() + 10
-        while source.reads < 6:
+    def wait_for(self, reads):
+        end = time.monotonic() + 20
+        while self.reads < reads:
             assert time.monotonic() < end
             time.sleep(0.01)
 
 
+def test_so_many_threads_read_at_once():
+    together = threading.Barrier(3, timeout=20)  # of the twelve parts, three at a time
+    source = _Watched(together.wait)
+    batches = _batches(source, first=0, workers=3)
+    assert source.most == 3
+    np.testing.assert_array_equal(np.concatenate([b["image"] for b in batches]), np.arange(4 * BATCH))
+    for workers in (0, 1):
+        source = _Watched(lambda: time.sleep(0.001))
+        _batches(source, workers=workers)
+        assert source.most == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_no_other_threads_decode(folder, monkeypatch, workers):
+    monkeypatch.setattr(dataset, "MEMORY_BUDGET", 0)
+    monkeypatch.setattr(images, "_threads", lambda: pytest.fail("asked for the pool"))
+    assert len(_batches(load(str(folder)), workers=workers)) == 4
+
+
+def test_no_more_than_a_few_batches_are_ahead():
+    source = _Watched()
+    with Feed(source, seed=0, first=0, batch_size=BATCH, count=1000, workers=2) as feed:
+        source.wait_for(6)  # before it is asked for any: two batches of three parts
+        time.sleep(0.05)
+        assert source.reads == 6
+        next(feed)
+        source.wait_for(9)
+        time.sleep(0.05)
+        assert source.reads == 9
+
+
 @pytest.mark.parametrize("workers", [0, 1, 4])
 def test_an_error_comes_up_at_its_batch(workers):
-    source = _Slow(fails_at=BATCH + 3)
+    source = _Watched(fails_at=BATCH + 3)
     with Feed(source, seed=0, first=0, batch_size=BATCH, count=100, workers=workers) as feed:
         np.testing.assert_array_equal(next(feed)["image"], np.arange(BATCH))
         with pytest.raises(RunError, match=f"^example {BATCH + 3} is bad$"):
@@ -173,15 +182,16 @@ def test_an_error_comes_up_at_its_batch(workers):
 
 
 def test_closed_it_ends_and_waits_for_nothing():
-    source = _Slow(0.2)
+    gate = threading.Event()
+    source = _Watched(lambda: gate.wait(20))
     feed = Feed(source, seed=0, first=0, batch_size=BATCH, count=10**6, workers=2)
-    start = time.monotonic()
+    source.wait_for(2)
     feed.close()
     feed.close()
-    assert time.monotonic() - start < 0.15
     assert list(feed) == []
-    time.sleep(0.3)
-    assert source.reads <= 4  # what was being read, and at most one more each
+    gate.set()  # not before: closing waits for no read
+    time.sleep(0.1)
+    assert source.reads == 2
 
 
 def test_nothing_to_read(source):
@@ -198,7 +208,7 @@ def test_nothing_to_read(source):
 )
 def test_out_of_range(options, message):
     with pytest.raises(UsageError, match=message):
-        _batches(_Slow(), **options)
+        _batches(_Watched(), **options)
 
 
 def test_default_workers():
@@ -243,8 +253,8 @@ def _only_labels(get):
 )
 def test_an_npz_that_has_no_rows_is_read_whole(folder, tmp_path, monkeypatch, save):
     monkeypatch.setattr(dataset, "MEMORY_BUDGET", 0)
-    images = np.arange(5 * 3 * 2, dtype=np.uint8).reshape(5, 3, 2)
-    save(tmp_path / "set.npz", image=images)
+    pixels = np.arange(5 * 3 * 2, dtype=np.uint8).reshape(5, 3, 2)
+    save(tmp_path / "set.npz", image=pixels)
     source = load(str(tmp_path / "set.npz"))
     assert source.resident() is None
-    np.testing.assert_array_equal(source.read(np.array([4, 0]))["image"][..., 0], images[[4, 0]])
+    np.testing.assert_array_equal(source.read(np.array([4, 0]))["image"][..., 0], pixels[[4, 0]])
