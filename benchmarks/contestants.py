@@ -66,7 +66,7 @@ def ours(job: Job, window: int | None = None) -> Contestant:
     import numpy as np
 
     from benchmarks.models import MODELS
-    from ganjax.parallel import Runner, compiler_options
+    from ganjax.parallel import Runner, arrangement, compiler_options
 
     model = MODELS[job.model](job.dtype)
     raw = model.batch(job.batch)
@@ -75,7 +75,9 @@ def ours(job: Job, window: int | None = None) -> Contestant:
     if window is None:
         window = 1 if device.platform == "cpu" else 16
     steps = 1000  # of the stage; the same phases are due at every step, also after the last
-    runner = Runner("none", model.gan, lambda batch, context: batch, job.batch, steps, window)
+    runner = Runner(
+        arrangement("none", job.batch), model.gan, lambda batch, context: batch, job.batch, steps, window
+    )
     state = runner.put(runner.create(key, raw))
     created = runner.compile_seconds
     done = 0

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
         due_phases,
         every,
     )
+    from ganjax.generator import load_generator
     from ganjax.loop import train
     from ganjax.step import create_state, train_step
 
 _WHERE = {
     "adversarial": "ganjax.families.adversarial",
+    "load_generator": "ganjax.generator",
     "train": "ganjax.loop",
     "create_state": "ganjax.step",
     "train_step": "ganjax.step",
@@ -59,6 +61,7 @@ __all__ = [
     "create_state",
     "due_phases",
     "every",
+    "load_generator",
     "train",
     "train_step",
 ]

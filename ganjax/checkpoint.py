@@ -92,19 +92,29 @@ class Checkpoints:
         if "://" not in os.fspath(self.folder):  # orbax wants it so
             self.folder = self.folder.absolute()
         self._read_only = read_only
+        alone = ocp.options.MultiprocessingOptions()
+        if jax.process_count() > 1:  # else orbax would wait for the other processes, which save nothing
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(),
+                active_processes={jax.process_index()},
+                barrier_sync_key_prefix=f"ganjax-{jax.process_index()}",
+            )
         options = ocp.CheckpointManagerOptions(
             # What orbax would overrule in a read-only manager, with a warning each:
             max_to_keep=None if read_only else keep,
             save_interval_steps=0 if read_only else 1,
-            create=not read_only,
+            create=not read_only and alone.active_processes is None,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
             enable_async_checkpointing=False,
+            multiprocessing_options=alone,
             step_format_fixed_length=_DIGITS,
         )
         if self.folder.exists() and not self.folder.is_dir():  # orbax would say so only when it saves
             raise RunError(f"{self.folder} can't be used for checkpoints (it is a file)")
         try:
+            if not read_only:
+                self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
         except OSError as error:
             raise RunError(f"{self.folder} can't be used for checkpoints ({_one_line(error)})") from error

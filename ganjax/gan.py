@@ -11,7 +11,7 @@ import flax.struct
 import jax
 import optax
 
-from ganjax import random
+from ganjax import collectives, random
 
 Array = jax.Array
 Tree = Any  # a pytree of arrays
@@ -45,11 +45,14 @@ class Context(NamedTuple):
       key: PRNG key of this step and this phase's stream.
       index: int32 [n], the places of the local examples in the global batch.
       axis_name: the mapped axis under `pmap`; None where the batch is whole.
+      ordered: means over devices are added in the axis' order, so that their bits do not depend on how the
+        devices are laid out.
     """
 
     key: Array
     index: Array
     axis_name: str | None = None
+    ordered: bool = False
 
     def stream(self, name: str) -> Array:
         """A PRNG key for what is drawn once for the whole batch."""
@@ -61,7 +64,7 @@ class Context(NamedTuple):
 
     def mean(self, tree: Tree) -> Tree:
         """The mean over devices of every leaf (of leaves that are themselves local means)."""
-        return tree if self.axis_name is None else jax.lax.pmean(tree, self.axis_name)
+        return collectives.mean(tree, self.axis_name, ordered=self.ordered)
 
     def gather(self, x: Array) -> Array:
         """The global batch [N, ...] from the local one [n, ...], on every device."""

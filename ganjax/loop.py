@@ -3,6 +3,10 @@
 What goes to files and terminals is an `Observer`'s business; what a model is, a `Gan`'s. Everything that
 the run needs to go on is in the state and the step number, so a resumed run has the bits of one that was
 never interrupted.
+
+Where several processes train together (`ganjax.hosts`), each runs this loop. What one of them alone knows,
+that it was asked to stop, or that it is time to save, goes along with a step as its vote and comes back to
+all of them with that step's metrics: they act on it after the same step.
 """
 
 import contextlib
@@ -16,11 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ganjax import hosts
 from ganjax.checkpoint import Checkpoints, fingerprint, flatten
 from ganjax.data import Feed, Source
 from ganjax.errors import RunError
 from ganjax.gan import Array, Experiment, GanState, Stage, due_phases
-from ganjax.parallel import Runner
+from ganjax.parallel import VOTE, Runner, arrangement, state_at_first
 from ganjax.sampling import Sampler
 
 
@@ -41,6 +46,9 @@ class Observer(Protocol):
 
     def message(self, text: str) -> None:
         """Something that the user should read."""
+
+
+_SAVE, _STOP = 1, 2  # votes
 
 
 class Schedule(NamedTuple):
@@ -96,9 +104,16 @@ def stage_key(seed: int, stage: int) -> Array:
 
 def abstract_state(experiment: Experiment, stage: int) -> GanState:
     """Shapes and types of a stage's state; reads no data."""
-    gan, data, steps, batch_size, _ = experiment.stages[stage]
-    runner = Runner("none", gan, data.transform, batch_size, steps)
-    return runner.abstract(jax.random.key(0), data.example(batch_size))
+    gan, data, _, batch_size, _ = experiment.stages[stage]
+    return jax.eval_shape(
+        lambda key, raw: state_at_first(gan, data.transform, key, raw),
+        jax.random.key(0),
+        data.example(batch_size),
+    )
+
+
+def _zeros(form: GanState) -> GanState:
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), form)
 
 
 def preview_inputs(num_classes: int) -> tuple[np.ndarray, np.ndarray | None, int]:
@@ -118,6 +133,8 @@ def train(
     checkpoints: Checkpoints | None = None,
     schedule: Schedule = Schedule(),  # noqa: B008 - an immutable tuple
     parallel: str = "auto",
+    model_parallel: int = 1,
+    deterministic: bool = False,
     window: int | None = None,
     data_workers: int | None = None,
     interrupted: Callable[[], bool] = lambda: False,
@@ -129,9 +146,11 @@ def train(
       experiment: what to train.
       seed: of everything random.
       observer: is told what happens.
-      checkpoints: where the run is kept; None keeps it nowhere.
+      checkpoints: where the run is kept; None keeps it nowhere. Of several processes, process 0's.
       schedule: when to log, preview, save and stop.
       parallel: one of `ganjax.parallel.KINDS`.
+      model_parallel: over how many devices each copy of the model is spread ("sharded").
+      deterministic: the same bits however the devices are laid out over processes ("none" and "pmap").
       window: steps to one dispatch, at most; None: one on a CPU, where XLA runs convolutions inside a
         loop on one thread, and up to 100 elsewhere.
       data_workers: threads that read batches ahead, of sets that are larger than memory; see
@@ -148,6 +167,8 @@ def train(
         checkpoints=checkpoints,
         schedule=schedule,
         parallel=parallel,
+        model_parallel=model_parallel,
+        deterministic=deterministic,
         window=window or (1 if jax.default_backend() == "cpu" else 100),
         data_workers=data_workers,
         interrupted=interrupted,
@@ -175,6 +196,8 @@ class _Training:
     checkpoints: Checkpoints | None
     schedule: Schedule
     parallel: str
+    model_parallel: int
+    deterministic: bool
     window: int
     data_workers: int | None
     interrupted: Callable[[], bool]
@@ -191,6 +214,7 @@ class _Training:
     steady_images: int = 0
     steady_seconds: float = 0.0
     stopping: bool = False  # asked to stop before the end
+    vote: int = 0  # the largest of all processes' votes that has come back
     saved_step: int = -1
     saved_time: float = math.inf  # time.monotonic() of the last save; at first, of the first step
     previewed_step: int = -1
@@ -206,14 +230,16 @@ class _Training:
         created = state is None
         while True:
             stage = stages[index]
+            placed = arrangement(self.parallel, stage.batch_size, self.model_parallel, self.deterministic)
             runner = Runner(
-                self.parallel, stage.gan, stage.data.transform, stage.batch_size, stage.steps, self.window
+                placed, stage.gan, stage.data.transform, stage.batch_size, stage.steps, self.window
             )
             if created:
                 old = state
                 state = runner.create(stage_key(self.seed, index), stage.data.example(stage.batch_size))
                 if old is not None and stage.inherit is not None:
                     state = stage.inherit(state, old)
+                state = hosts.shared_arrays(state)  # which another kind of processor might round otherwise
             assert state is not None
             self.sampler = Sampler(stage.gan)
             state = self._train_stage(index, runner, state)
@@ -239,14 +265,20 @@ class _Training:
 
     def _restore(self) -> tuple[int, GanState | None]:
         """The stage and state of the last checkpoint; stage 0 and None at the start of a run."""
-        if self.checkpoints is None:
-            return 0, None
-        found = self.checkpoints.restore(
-            lambda meta: abstract_state(self.experiment, meta["stage"]), self.observer.message
+        checkpoints = self.checkpoints
+        found = hosts.by_first(
+            lambda: (
+                checkpoints
+                and checkpoints.restore(
+                    lambda meta: abstract_state(self.experiment, meta["stage"]), self.observer.message
+                )
+            )
         )
-        if found is None:
+        meta = hosts.shared(found and found[1])
+        if meta is None:
             return 0, None
-        state, meta = found
+        state = found[0] if found else _zeros(abstract_state(self.experiment, meta["stage"]))
+        state = hosts.shared_arrays(state)
         self.step = self.saved_step = meta["step"]
         self.images, self.metrics = meta["images_seen"], meta["metrics"]
         self.earlier_seconds = self.wall_seconds = meta["wall_seconds"]
@@ -267,18 +299,19 @@ class _Training:
         resident = stage.data.resident() if self.window > 1 else None
         arrays = None if resident is None else runner.put_resident(resident)
         batches = stop - self.step if arrays is None else 0
-        feed = self._feed(stage, first_image + local * stage.batch_size, batches)
+        feed = self._feed(stage, runner.rows, first_image + local * stage.batch_size, batches)
         state = runner.put(host)
         pending: _Dispatched | None = None
         steady: tuple[float, float, int] | None = None
         while self.step < stop and not self.stopping:
             count = 1 if arrays is None else min(self.window, self._until_event(stop))
+            vote = self._own_vote() if jax.process_count() > 1 else 0
             if arrays is None:
-                state, metrics = runner.step(state, next(feed), key, local)
+                state, metrics = runner.step(state, next(feed), key, local, vote)
             else:
                 starts = [first_image + (local + i) * stage.batch_size for i in range(count)]
                 indices = [stage.data.indices(self.seed, start, stage.batch_size) for start in starts]
-                state, metrics = runner.steps(state, arrays, indices, key, local)
+                state, metrics = runner.steps(state, arrays, indices, key, local, vote)
             self._tell_skipped(stage.data)
             dues = [due_phases(stage.gan, local + i) for i in range(count)]
             # Only now the metrics of the dispatch before: the device is at work on this one meanwhile.
@@ -287,9 +320,11 @@ class _Training:
             local += count
             self.step += count
             self.images += count * stage.batch_size
-            self.stopping = self.interrupted() and self.step < self.stop
+            if jax.process_count() == 1:
+                self.vote = self._own_vote()
+            self.stopping = self.vote == _STOP and self.step < self.stop
             last = self.step >= stop or self.stopping
-            save = self._save_is_due()
+            save = self.vote == _SAVE or self._is_due(self.schedule.save_steps)
             preview = self._is_due(self.schedule.preview_steps) and not self.stopping
             if save or preview or last or steady is None:
                 self._receive(pending, runner, stage.batch_size)
@@ -308,6 +343,7 @@ class _Training:
                 host = runner.get(state)
                 if save:
                     self._save(index, host)
+                    self.vote = 0  # also of the steps that were voted on before it
                 if preview:
                     self._preview(host)
         if steady is not None:
@@ -318,14 +354,15 @@ class _Training:
         feed.close()
         return runner.get(state)
 
-    def _feed(self, stage: Stage, first: int, count: int) -> Feed:
-        """The stage's next `count` batches; closed at the end of the run, whatever becomes of it."""
+    def _feed(self, stage: Stage, rows: slice, first: int, count: int) -> Feed:
+        """This process's rows of the stage's next `count` batches; closed when the run ends or fails."""
         feed = Feed(
             stage.data,
             seed=self.seed,
             first=first,
             batch_size=stage.batch_size,
             count=count,
+            rows=rows,
             workers=self.data_workers,
         )
         return self.open_feeds.enter_context(feed)
@@ -346,6 +383,8 @@ class _Training:
         if dispatched is None:
             return
         columns = {name: np.atleast_1d(x) for name, x in jax.device_get(dispatched.metrics).items()}
+        if VOTE in columns:
+            self.vote = int(columns.pop(VOTE)[0])
         for i, due in enumerate(dispatched.dues):
             step = dispatched.first + i + 1
             values = {name: float(columns[name][i]) for name in runner.metric_names[due]}
@@ -379,7 +418,7 @@ class _Training:
 
     def _preview(self, state: GanState) -> None:
         """Draws the fixed samples from a state on the host, unless this step's were drawn."""
-        if self.step != self.previewed_step:
+        if self.step != self.previewed_step and hosts.is_first():
             seeds, labels, columns = preview_inputs(self.experiment.num_classes)
             self.observer.preview(self.step, self.sampler(state, seeds, labels), columns)
             self.previewed_step = self.step
@@ -387,10 +426,13 @@ class _Training:
     def _is_due(self, steps: int) -> bool:
         return bool(steps) and self.step % steps == 0
 
-    def _save_is_due(self) -> bool:
+    def _own_vote(self) -> int:
+        """What this process alone knows: that it was asked to stop, or that it is time to save."""
+        if self.interrupted():
+            return _STOP
         minutes = self.schedule.save_minutes
         by_time = bool(minutes) and time.monotonic() - self.saved_time >= 60 * minutes
-        return by_time or self._is_due(self.schedule.save_steps)
+        return _SAVE if by_time and hosts.is_first() else 0
 
     def _until_event(self, stop: int) -> int:
         """Steps until the next one after which something must be done on the host."""

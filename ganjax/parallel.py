@@ -1,4 +1,4 @@
-"""Runs the pure step on devices: one device, `pmap`, or one program over a sharded mesh.
+"""Runs the pure step on devices: one device, `pmap`, or one program over a sharded mesh, on one host or many.
 
 A `Runner` holds compiled programs and no state. Each distinct set of due phases is a program of its own,
 or, where several steps go into one dispatch, a branch of one program.
@@ -6,8 +6,8 @@ or, where several steps go into one dispatch, a branch of one program.
 
 import functools
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,18 +19,26 @@ from ganjax.errors import UsageError
 from ganjax.gan import Array, Context, Gan, GanState, Tree, due_phases
 from ganjax.step import create_state, step_context, train_step
 
-AXIS = "data"
+AXIS, MODEL_AXIS = "data", "model"
 KINDS = ("auto", "none", "pmap", "sharded")
+VOTE = "vote"  # among a step's metrics where there are several processes
+# Leaves of fewer entries stay whole on every device where a model is sharded.
+SHARDED_SIZE = 2**12
 
 
 @functools.cache
-def compiler_options() -> dict[str, Any] | None:
+def compiler_options(deterministic: bool = False) -> dict[str, Any] | None:
     """XLA options for our own programs on the default backend; None where there are none to set.
 
     On a CPU, matrix products run through YNN one by one, and convolutions, which it takes over by default
     and can be ten times slower at, do not. The option is experimental: a jaxlib that does not know it is
     left as it is.
+
+    Args:
+      deterministic: on a GPU, use only operations that give the same bits every time.
     """
+    if jax.default_backend() == "gpu" and deterministic:
+        return {"xla_gpu_deterministic_ops": True}
     if jax.default_backend() != "cpu":
         return None
     options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
@@ -41,27 +49,74 @@ def compiler_options() -> dict[str, Any] | None:
     return options
 
 
-def arrangement(kind: str, batch_size: int) -> tuple[str, list[Any]]:
-    """Which of "none", "pmap" and "sharded" it will be, and on which devices.
+class Arrangement(NamedTuple):
+    """How a batch and a model lie on devices.
+
+    Attributes:
+      kind: "none", "pmap" or "sharded".
+      devices: in the order of the batch; those of one process are neighbours.
+      model_parallel: over how many devices each copy of a model is spread; 1 but for "sharded".
+      ordered: means over devices are added in their order.
+    """
+
+    kind: str
+    devices: tuple[Any, ...]
+    model_parallel: int = 1
+    ordered: bool = False
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts a batch is split."""
+        return len(self.devices) // self.model_parallel
+
+    def rows(self, batch_size: int) -> slice:
+        """Which of a global batch's examples this process's devices work on."""
+        here = jax.process_index()
+        places = [i for i, device in enumerate(self.devices) if device.process_index == here]
+        size = batch_size // self.parts
+        return slice(places[0] // self.model_parallel * size, (places[-1] // self.model_parallel + 1) * size)
+
+
+def arrangement(
+    kind: str, batch_size: int, model_parallel: int = 1, deterministic: bool = False
+) -> Arrangement:
+    """What `kind` comes to on the devices there are, of all processes.
 
     Args:
       kind: one of `KINDS`. "auto" is "pmap" on several devices and "none" on one.
       batch_size: of the global batch.
+      model_parallel: over how many devices each copy of the model is spread.
+      deterministic: the same bits however the devices are laid out over processes.
     Raises:
-      UsageError: the kind is unknown, or the batch does not split evenly.
+      UsageError: the kind is unknown or not to be had, or the batch does not split evenly.
     """
     if kind not in KINDS:
         raise UsageError(f"--parallel={kind}: expected one of {', '.join(KINDS)}")
-    devices = jax.devices()
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if kind == "auto":
         kind = "pmap" if len(devices) > 1 else "none"
     if kind == "none":
+        if jax.process_count() > 1:
+            raise UsageError(
+                f"--parallel=none: there are {jax.process_count()} processes; use pmap or sharded"
+            )
         devices = devices[:1]
-    if batch_size % len(devices):
+    if model_parallel > 1 and (kind != "sharded" or len(devices) % model_parallel):
         raise UsageError(
-            f"--config.batch_size={batch_size}: it does not split evenly over {len(devices)} devices"
+            f"--model_parallel={model_parallel}: it needs --parallel=sharded and a number of devices that it "
+            f"divides; there are {len(devices)}, and the arrangement is {kind}"
         )
-    return kind, devices
+    if deterministic and kind == "sharded":
+        raise UsageError(
+            "--deterministic: with --parallel=sharded the order of sums is the compiler's; use pmap"
+        )
+    if batch_size % (len(devices) // model_parallel):
+        over = "devices" if model_parallel == 1 else f"parts of {model_parallel} devices"
+        raise UsageError(
+            f"--config.batch_size={batch_size}: it does not split evenly over "
+            f"{len(devices) // model_parallel} {over}"
+        )
+    return Arrangement(kind, tuple(devices), model_parallel, deterministic)
 
 
 class Program:
@@ -70,18 +125,20 @@ class Program:
     Args:
       function: has been through `jit` or `pmap`.
       once: it will run once: on a CPU, compiling quickly matters more than running quickly.
+      deterministic: see `compiler_options`.
     """
 
-    def __init__(self, function: Any, once: bool = False):
-        self._function, self._once = function, once
+    def __init__(self, function: Any, once: bool = False, deterministic: bool = False):
+        self._function, self._once, self._deterministic = function, once, deterministic
         self._compiled: Callable | None = None
         self.compile_seconds = 0.0
 
     def __call__(self, *args):
         if self._compiled is None:
             start = time.perf_counter()
-            options = {"xla_backend_optimization_level": 1} if self._once else compiler_options()
-            options = options if jax.default_backend() == "cpu" else None
+            options = compiler_options(self._deterministic)
+            if self._once and jax.default_backend() == "cpu":
+                options = {"xla_backend_optimization_level": 1}
             lowered = self._function.lower(*args)
             self._compiled = lowered.compile(compiler_options=options)
             self.compile_seconds = time.perf_counter() - start
@@ -89,11 +146,19 @@ class Program:
         return self._compiled(*args)
 
 
+def state_at_first(gan: Gan, transform: Callable, key: Array, raw: Tree) -> GanState:
+    """The state at step 0, from an example of a raw batch; see `Runner`."""
+    context = Context(key, jnp.arange(jax.tree.leaves(raw)[0].shape[0], dtype=jnp.int32))
+    return create_state(gan, key, transform(raw, context))
+
+
 class Runner:
     """Steps of one `Gan` on one arrangement of devices.
 
+    Where there are several processes, each calls the same methods in the same order.
+
     Args:
-      kind: one of `KINDS`. "auto" is "pmap" on several devices and "none" on one.
+      placed: from `arrangement`.
       gan: what is trained.
       transform: (raw batch, context) -> batch, traced into the step (`Source.transform`).
       batch_size: of the global batch.
@@ -103,13 +168,24 @@ class Runner:
     """
 
     def __init__(
-        self, kind: str, gan: Gan, transform: Callable, batch_size: int, num_steps: int, window: int = 1
+        self,
+        placed: Arrangement,
+        gan: Gan,
+        transform: Callable,
+        batch_size: int,
+        num_steps: int,
+        window: int = 1,
     ):
-        kind, self.devices = arrangement(kind, batch_size)
-        self.kind, self.gan, self.batch_size, self.window = kind, gan, batch_size, window
+        self.placed, self.kind, self.devices = placed, placed.kind, placed.devices
+        self.gan, self.batch_size, self.window = gan, batch_size, window
+        self.rows = placed.rows(batch_size)  # of each batch, what this process reads
         self._transform = transform
         self._num_steps = num_steps
-        self._mesh = Mesh(np.array(self.devices), (AXIS,))
+        grid = np.array(self.devices).reshape(placed.parts, placed.model_parallel)
+        self._mesh = (
+            Mesh(grid, (AXIS, MODEL_AXIS)) if placed.model_parallel > 1 else Mesh(grid[:, 0], (AXIS,))
+        )
+        self._several = len({device.process_index for device in self.devices}) > 1
         self._programs: dict[Any, Program] = {}
         self.metric_names: dict[tuple[int, ...], list[str]] = {}  # by the phases that are due, once traced
 
@@ -120,56 +196,61 @@ class Runner:
 
     def create(self, key: Array, raw: Tree) -> GanState:
         """The state at step 0, on the host. `raw` is an example of a raw batch."""
-        with jax.default_device(self.devices[0]):
+        here = next(device for device in self.devices if device.process_index == jax.process_index())
+        with jax.default_device(here):
             return _to_host(self._program("create", lambda: jax.jit(self._create), once=True)(key, raw))
 
-    def abstract(self, key: Array, raw: Tree) -> GanState:
-        """Shapes and types of the state, without computing it."""
-        return jax.eval_shape(self._create, key, raw)
-
     def _create(self, key: Array, raw: Tree) -> GanState:
-        context = Context(key, jnp.arange(jax.tree.leaves(raw)[0].shape[0], dtype=jnp.int32))
-        return create_state(self.gan, key, self._transform(raw, context))
+        return state_at_first(self.gan, self._transform, key, raw)
 
     def put(self, state: GanState) -> GanState:
         """A host state onto the devices."""
+        if self.kind == "none":
+            return jax.device_put(state, self.devices[0])
         if self.kind == "pmap":
             n = len(self.devices)
             state = jax.tree.map(lambda x: np.broadcast_to(x, (n, *np.shape(x))), state)
-        return jax.device_put(state, self._placement(PartitionSpec(AXIS) if self.kind == "pmap" else None))
+            return self._place(state, PartitionSpec(AXIS))
+        return jax.tree.map(lambda x: self._place(x, self._spread(x)), state)
 
     def get(self, state: GanState) -> GanState:
         """A device state to the host, as numpy arrays that own their memory."""
-        return _to_host(jax.tree.map(lambda x: x[0], state) if self.kind == "pmap" else state)
+        if self.kind == "pmap":
+            return _to_host(jax.tree.map(lambda x: x.addressable_data(0)[0], state))
+        if self.placed.model_parallel > 1:
+            whole = NamedSharding(self._mesh, PartitionSpec())
+            state = self._program("get", lambda: jax.jit(lambda x: x, out_shardings=whole))(state)
+        return _to_host(jax.tree.map(lambda x: x.addressable_data(0), state))
 
     def put_resident(self, arrays: Tree) -> Tree:
         """A whole raw data set onto every device."""
-        return jax.device_put(arrays, self._placement(None))
+        return self._place(arrays, PartitionSpec())
 
-    def step(self, state: GanState, raw: Tree, key: Array, step: int) -> tuple[GanState, dict[str, Array]]:
+    def step(
+        self, state: GanState, raw: Tree, key: Array, step: int, vote: int = 0
+    ) -> tuple[GanState, dict[str, Array]]:
         """One step.
 
         Args:
           state: on the devices; donated.
-          raw: a raw batch on the host, `batch_size` examples.
+          raw: of a raw batch of `batch_size` examples this process's `rows`, on the host.
           key: the stage's PRNG key.
           step: of the stage, the same number as in the state.
+          vote: where there are several processes, the metric `VOTE` is the largest of theirs.
         Returns:
           the state, and the metrics by name, scalars still on a device.
         """
         due = due_phases(self.gan, step)
         if self.kind == "pmap":
-            n = len(self.devices)
-            raw = jax.tree.map(lambda x: x.reshape(n, x.shape[0] // n, *x.shape[1:]), raw)
-        else:
-            raw = jax.device_put(raw, self._placement(PartitionSpec(AXIS)))
+            raw = jax.tree.map(lambda x: self._split(x, 0), raw)
+        raw = self._place(raw, PartitionSpec(AXIS), self.rows.start, axis=0)
         one = functools.partial(self._one, due=due, axis_name=self._axis_name)
-        program = self._program(due, lambda: self._on_devices(one, in_axes=(0, 0, None)))
-        state, metrics = program(state, raw, key)
-        return state, {name: x[0] for name, x in metrics.items()} if self.kind == "pmap" else metrics
+        program = self._program(due, lambda: self._on_devices(one, (0, 0, None, 0), state))
+        state, metrics = program(state, raw, key, *self._votes(vote))
+        return state, self._scalars(metrics)
 
     def steps(
-        self, state: GanState, arrays: Tree, indices: Sequence[Tree], key: Array, step: int
+        self, state: GanState, arrays: Tree, indices: Sequence[Tree], key: Array, step: int, vote: int = 0
     ) -> tuple[GanState, dict[str, Array]]:
         """Several steps in one dispatch, on data that live on the device.
 
@@ -179,37 +260,64 @@ class Runner:
         Args:
           state: on the devices; donated.
           arrays: from `put_resident`.
-          indices: the batches' indices (`Source.indices`), one a step, at most `window` of them.
+          indices: the global batches' indices (`Source.indices`), one a step, at most `window` of them.
           key: the stage's PRNG key.
           step: of the stage, of the first batch.
+          vote: as for `step`.
         Returns:
           the state, and metrics by name, [window] each, still on a device; NaN where a metric's phase
-          was not due, and beyond the last batch.
+          was not due, and beyond the last batch. `VOTE` is a scalar.
         """
         dues = [due_phases(self.gan, step + i) for i in range(len(indices))]
         branches = self._distinct_dues
         which = [branches.index(due) for due in dues]
         which += [0] * (self.window - len(which))
         indices = [*indices, *[indices[-1]] * (self.window - len(indices))]
-        stacked = jax.tree.map(lambda *xs: np.stack(xs).astype(np.int32), *indices)
+        stacked = jax.tree.map(lambda *xs: np.stack(xs).astype(np.int32)[:, self.rows], *indices)
         count = np.int32(len(dues))
         which = np.asarray(which, np.int32)
         if self.kind == "pmap":
-            n = len(self.devices)
-            stacked = jax.tree.map(lambda x: x.reshape(x.shape[0], n, -1), stacked)
-        else:
-            stacked = jax.device_put(stacked, self._placement(PartitionSpec(None, AXIS)))
+            stacked = jax.tree.map(lambda x: self._split(x, 1), stacked)
+        stacked = self._place(stacked, PartitionSpec(None, AXIS), self.rows.start, axis=1)
         many = functools.partial(self._many, axis_name=self._axis_name)
-        axes = (0, None, 1, None, None, None)
-        program = self._program("window", lambda: self._on_devices(many, in_axes=axes))
-        state, metrics = program(state, arrays, stacked, which, count, key)
-        return state, {name: x[0] for name, x in metrics.items()} if self.kind == "pmap" else metrics
+        axes = (0, None, 1, None, None, None, 0)
+        program = self._program("window", lambda: self._on_devices(many, axes, state))
+        state, metrics = program(state, arrays, stacked, which, count, key, *self._votes(vote))
+        return state, self._scalars(metrics)
 
-    def _on_devices(self, function: Callable, in_axes: tuple) -> Callable:
-        """`function` under `pmap` or `jit`, its first argument donated; `in_axes` are pmap's."""
-        if self.kind != "pmap":
+    def _split(self, x: np.ndarray, axis: int) -> np.ndarray:
+        """This process's rows along an axis -> its devices, rows of each."""
+        size = self.batch_size // len(self.devices)
+        return x.reshape(*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
+
+    def _votes(self, vote: int) -> tuple[Array, ...]:
+        if not self._several:
+            return ()
+        here = sum(device.process_index == jax.process_index() for device in self.devices)
+        votes = np.full(here, vote, np.int32)
+        mesh = Mesh(np.array(self.devices), (AXIS,))
+        sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+        return (jax.make_array_from_process_local_data(sharding, votes, (len(self.devices),)),)
+
+    def _scalars(self, metrics: Mapping[str, Array]) -> dict[str, Array]:
+        if self.kind == "pmap":
+            return {name: x.addressable_data(0)[0] for name, x in metrics.items()}
+        return {name: x.addressable_data(0) for name, x in metrics.items()}
+
+    def _on_devices(self, function: Callable, in_axes: tuple, state: GanState) -> Callable:
+        """`function` under `pmap` or `jit`, its first argument donated; `in_axes` are pmap's.
+
+        The last of them is that of the votes, which are given only where there are several processes.
+        """
+        if self.kind == "pmap":
+            in_axes = in_axes if self._several else in_axes[:-1]
+            devices = list(self.devices)
+            return jax.pmap(function, AXIS, in_axes=in_axes, devices=devices, donate_argnums=0)
+        if self.kind == "none":
             return jax.jit(function, donate_argnums=0)
-        return jax.pmap(function, AXIS, in_axes=in_axes, devices=self.devices, donate_argnums=0)
+        # Where a step leaves the state is where the next one takes it from.
+        shardings = jax.tree.map(lambda x: x.sharding, state), NamedSharding(self._mesh, PartitionSpec())
+        return jax.jit(function, donate_argnums=0, out_shardings=shardings)
 
     @property
     def _axis_name(self) -> str | None:
@@ -219,7 +327,7 @@ class Runner:
     def _distinct_dues(self) -> list[tuple[int, ...]]:
         return sorted({due_phases(self.gan, step) for step in range(self._num_steps)})
 
-    def _many(self, state, arrays, indices, which, count, key, *, axis_name):
+    def _many(self, state, arrays, indices, which, count, key, vote=None, *, axis_name):
         def gather(i):
             return jax.tree.map(
                 lambda index, examples: jax.tree.map(lambda x: x[index[i]], examples), indices, arrays
@@ -243,26 +351,82 @@ class Runner:
             return state, {name: history[name].at[i].set(metrics[name]) for name in names}
 
         history = {name: jnp.full((self.window,), jnp.nan, jnp.float32) for name in names}
-        return jax.lax.fori_loop(0, count, body, (state, history))
+        state, history = jax.lax.fori_loop(0, count, body, (state, history))
+        return state, history | self._counted(vote, axis_name)
 
     def _one(
-        self, state: GanState, raw: Tree, key: Array, *, due: tuple[int, ...], axis_name: str | None = None
+        self,
+        state: GanState,
+        raw: Tree,
+        key: Array,
+        vote: Array | None = None,
+        *,
+        due: tuple[int, ...],
+        axis_name: str | None = None,
     ) -> tuple[GanState, dict[str, Array]]:
-        context = step_context(state, raw, key, axis_name)
+        ordered = self.placed.ordered
+        context = step_context(state, raw, key, axis_name, ordered)
         batch = self._transform(raw, context._replace(key=random.stream(context.key, "raw batch to batch")))
-        state, metrics = train_step(self.gan, state, batch, key, due=due, axis_name=axis_name)
+        state, metrics = train_step(
+            self.gan, state, batch, key, due=due, axis_name=axis_name, ordered=ordered
+        )
         self.metric_names[due] = sorted(metrics)
-        return state, metrics
+        return state, metrics | self._counted(vote, axis_name)
 
-    def _placement(self, spec: PartitionSpec | None):
+    def _counted(self, vote: Array | None, axis_name: str | None) -> dict[str, Array]:
+        """The largest of the processes' votes, as a metric, where there are any."""
+        if vote is None:
+            return {}
+        return {VOTE: jnp.max(vote) if axis_name is None else jax.lax.pmax(vote, axis_name)}
+
+    def _spread(self, leaf: Any) -> PartitionSpec:
+        """Along which axis a leaf of the state is cut over the devices of a copy of the model.
+
+        The last that can be cut, the output channels of a kernel, or else another; small ones stay whole.
+        """
+        parts, shape = self.placed.model_parallel, np.shape(leaf)
+        if parts > 1 and np.size(leaf) >= SHARDED_SIZE:
+            for axis in reversed(range(len(shape))):
+                if shape[axis] % parts == 0:
+                    return PartitionSpec(*([None] * axis), MODEL_AXIS)
+        return PartitionSpec()
+
+    def _place(self, tree: Tree, spec: PartitionSpec, first: int | None = None, axis: int = 0) -> Tree:
+        """Host arrays onto the mesh.
+
+        Args:
+          first: where `tree` holds only this process's part of the global arrays along `axis`: the example
+            that it begins with. None: `tree` is whole.
+        """
         if self.kind == "none":
-            return self.devices[0]
-        return NamedSharding(self._mesh, spec or PartitionSpec())
+            return jax.device_put(tree, self.devices[0])
+        sharding = NamedSharding(self._mesh, spec)
+        if not self._several:
+            return jax.device_put(tree, sharding)
+        if first is None:
+            return jax.tree.map(lambda x: _from_parts(np.shape(x), sharding, lambda index: x[index]), tree)
+        # In numbers of what is split: examples, or under pmap devices.
+        unit = self.batch_size // len(self.devices) if self.kind == "pmap" else 1
+        length, start = self.batch_size // unit, first // unit
+
+        def place(x: np.ndarray) -> Array:
+            def part(index: tuple[slice, ...]) -> np.ndarray:
+                begin, end, _ = index[axis].indices(length)
+                return x[(*index[:axis], slice(begin - start, end - start), *index[axis + 1 :])]
+
+            return _from_parts((*x.shape[:axis], length, *x.shape[axis + 1 :]), sharding, part)
+
+        return jax.tree.map(place, tree)
 
     def _program(self, name: Any, build: Callable[[], Callable], once: bool = False) -> Program:
         if name not in self._programs:
-            self._programs[name] = Program(build(), once)
+            self._programs[name] = Program(build(), once, self.placed.ordered)
         return self._programs[name]
+
+
+def _from_parts(shape: tuple[int, ...], sharding: NamedSharding, part: Callable) -> Array:
+    """A global array of which this process has the parts of its devices: `part` takes their index."""
+    return jax.make_array_from_callback(shape, sharding, part)
 
 
 def _to_host(tree: Tree) -> Tree:

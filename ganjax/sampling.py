@@ -1,6 +1,6 @@
 """Samples by seed: one seed is one latent, whatever the batch or the device."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -54,7 +54,7 @@ class Sampler:
           ValueError: where there are no seeds, one is out of range, or labels or latents are not as many.
         """
         options = dict(options or {})
-        inputs = {"seeds": _checked(seeds)}
+        inputs = {"seeds": checked_seeds(seeds)}
         if labels is not None:
             inputs["labels"] = np.asarray(labels, np.int32)
         if latents is not None:
@@ -74,25 +74,37 @@ class Sampler:
         program = (tuple(inputs), tuple(sorted(options.items())))
         if program not in self._programs:
             self._programs[program] = Program(jax.jit(draw))
-        images = []
-        for start in range(0, n, self._chunk):
-            part = {k: v[start : start + self._chunk] for k, v in inputs.items()}
-            count = len(part["seeds"])
-            fill = self._chunk - count
-            part = {k: np.concatenate([v, np.repeat(v[:1], fill, axis=0)]) for k, v in part.items()}
-            images.append(np.asarray(self._programs[program](state, part), np.float32)[:count])
-        return np.concatenate(images)
+        draw_chunk = self._programs[program]
+        return in_chunks(lambda part: draw_chunk(state, part), inputs, self._chunk)
+
+
+def in_chunks(
+    draw: Callable[[dict[str, np.ndarray]], Any], inputs: Mapping[str, np.ndarray], chunk: int
+) -> np.ndarray:
+    """`draw` of inputs [n, ...] in batches of `chunk`, the last filled up and cut off: float32 [n, ...]."""
+    n = len(next(iter(inputs.values())))
+    images = []
+    for start in range(0, n, chunk):
+        part = {k: v[start : start + chunk] for k, v in inputs.items()}
+        count = min(chunk, n - start)
+        part = {k: np.concatenate([v, np.repeat(v[:1], chunk - count, axis=0)]) for k, v in part.items()}
+        images.append(np.asarray(draw(part), np.float32)[:count])
+    return np.concatenate(images)
 
 
 def latents(gan: Gan, seeds: Sequence[int] | np.ndarray) -> np.ndarray:
     """The latents [n, Z] of n seeds. Raises ValueError if the gan has none, or for seeds out of range."""
     if gan.latents is None:
         raise ValueError("this model has no latents to go between")
-    return np.asarray(gan.latents(random.from_seeds(_checked(seeds))))
+    return np.asarray(gan.latents(random.from_seeds(checked_seeds(seeds))))
 
 
-def _checked(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
-    """As uint32 [n]; numpy alone would take an int64 seed modulo 2^32."""
+def checked_seeds(seeds: Sequence[int] | np.ndarray) -> np.ndarray:
+    """As uint32 [n]; numpy alone would take an int64 seed modulo 2^32.
+
+    Raises:
+      ValueError: there are none, or one is no integer in [0, 2^32).
+    """
     values = np.asarray(seeds)
     if values.ndim != 1 or not values.size or not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"expected a list of integer seeds; got {values.dtype} {list(values.shape)}")

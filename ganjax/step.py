@@ -69,6 +69,7 @@ def train_step(
     *,
     due: tuple[int, ...] | None = None,
     axis_name: str | None = None,
+    ordered: bool = False,
 ) -> tuple[GanState, dict[str, Array]]:
     """One batch: every phase that is due, in order, then the moving averages.
 
@@ -79,12 +80,14 @@ def train_step(
       key: PRNG key, the same at every step of a stage.
       due: static; the indices in `gan.phases` of those that run now (`ganjax.gan.due_phases`), default all.
       axis_name: the axis of an enclosing `pmap`, over which gradients and metrics are averaged.
+      ordered: they are added in the axis' order, so that the bits do not depend on how the devices are laid
+        out over processes; slower on many devices.
     Returns:
       the state after the step, and metrics by name, float32 scalars.
     Raises:
       ValueError: where the batch's leaves differ in size, or a phase's micro-batches do not divide it.
     """
-    context = step_context(state, batch, key, axis_name)
+    context = step_context(state, batch, key, axis_name, ordered)
     due = tuple(range(len(gan.phases))) if due is None else due
     metrics: dict[str, Array] = {}
     moved: set[str] = set()
@@ -100,7 +103,9 @@ def train_step(
     return state.replace(step=state.step + 1, ema=ema), metrics
 
 
-def step_context(state: GanState, batch: Batch, key: Array, axis_name: str | None = None) -> Context:
+def step_context(
+    state: GanState, batch: Batch, key: Array, axis_name: str | None = None, ordered: bool = False
+) -> Context:
     """The context of this state's step: its key, and which examples of the global batch are here."""
     sizes = {x.shape[0] for x in jax.tree.leaves(batch)}
     if len(sizes) != 1:  # taken for one size, the longer leaves would be cut off in silence
@@ -111,6 +116,7 @@ def step_context(state: GanState, batch: Batch, key: Array, axis_name: str | Non
         key=jax.random.fold_in(key, state.step),
         index=first + jnp.arange(size, dtype=jnp.int32),
         axis_name=axis_name,
+        ordered=ordered,
     )
 
 

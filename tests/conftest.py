@@ -12,7 +12,7 @@ import tempfile
 
 import pytest
 
-DEVICES = 4
+DEVICES = int(os.environ.get("GANJAX_TEST_DEVICES", 4))
 
 # The suite is about values and layouts, which virtual CPU devices show on any machine; a JAX_PLATFORMS of
 # the caller's own runs it elsewhere (with one accelerator, what needs several devices can't run).

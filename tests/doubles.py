@@ -22,8 +22,9 @@ LATENTS = 3
 SECOND = every(2)
 
 
-def fast_to_compile() -> dict[str, Any]:
+def fast_to_compile(deterministic: bool = False) -> dict[str, Any]:
     """In the place of `parallel.compiler_options`."""
+    del deterministic
     return {"xla_backend_optimization_level": 0}
 
 
@@ -77,6 +78,7 @@ def toy_gan(
     spoil: Callable[[jax.Array, jax.Array], jax.Array] = lambda step, value: value,
     spoil_gradient: Callable[[jax.Array, jax.Array], jax.Array] = lambda step, value: value,
     optimizer: optax.GradientTransformation | None = None,
+    hidden: int = 5,
 ) -> Gan:
     """Two dense players, a generator that is due every other step, and a pool of old fakes.
 
@@ -86,6 +88,7 @@ def toy_gan(
       spoil: changes the generator's loss by step, to make it NaN.
       spoil_gradient: changes what the discriminator's loss is differentiated through, and not its value.
       optimizer: of both players.
+      hidden: how wide the players are.
     """
     optimizer = optimizer or optax.adam(1e-2)
 
@@ -100,9 +103,9 @@ def toy_gan(
         sizes = {"generator": (LATENTS + num_classes, PIXELS), "discriminator": (PIXELS, 1)}
         params = {
             player: {
-                "in": jax.random.normal(random.stream(key, f"{player}/in"), (n_in, 5)) / n_in**0.5,
-                "bias": jnp.zeros(5),
-                "out": jax.random.normal(random.stream(key, f"{player}/out"), (5, n_out)) / 5**0.5,
+                "in": jax.random.normal(random.stream(key, f"{player}/in"), (n_in, hidden)) / n_in**0.5,
+                "bias": jnp.zeros(hidden),
+                "out": jax.random.normal(random.stream(key, f"{player}/out"), (hidden, n_out)) / hidden**0.5,
             }
             for player, (n_in, n_out) in sizes.items()
         }

@@ -1,5 +1,7 @@
 """Arrangements of devices train the same model; wherever a window is cut, the bits are the same."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from ganjax import loop, parallel
 from ganjax.checkpoint import fingerprint, flatten
 from ganjax.errors import UsageError
 from ganjax.gan import GanState, Stage, always
-from ganjax.parallel import Runner, arrangement
+from ganjax.parallel import Arrangement, Runner, arrangement
 from tests.doubles import compiled_fast, toy_experiment
 
 __all__ = ["compiled_fast"]  # the fixture
@@ -26,7 +28,8 @@ def stage_of(**options) -> Stage:
 
 
 def runner_of(stage: Stage, kind: str = "none", window: int = 1) -> Runner:
-    return Runner(kind, stage.gan, stage.data.transform, stage.batch_size, stage.steps, window)
+    placed = arrangement(kind, stage.batch_size)
+    return Runner(placed, stage.gan, stage.data.transform, stage.batch_size, stage.steps, window)
 
 
 def created(stage: Stage, runner: Runner) -> GanState:
@@ -161,7 +164,7 @@ def test_each_set_of_due_phases_is_traced_and_compiled_once():
     once = {i: chex.assert_max_traces(phase.loss, n=2 if i == 0 else 1) for i, phase in enumerate(gan.phases)}
     # The discriminator's loss is in both programs: of the steps 0, 2, 4 and of the steps 1, 3.
     gan = gan._replace(phases=tuple(phase._replace(loss=once[i]) for i, phase in enumerate(gan.phases)))
-    runner = Runner("none", gan, stage.data.transform, BATCH, STEPS)
+    runner = Runner(arrangement("none", BATCH), gan, stage.data.transform, BATCH, STEPS)
     state = runner.put(created(stage, runner))
     for step, indices in enumerate(batches(stage)):
         state, _ = runner.step(state, stage.data.read(indices), KEY, step)
@@ -199,9 +202,9 @@ def test_put_and_get_are_inverse():
 
 
 def test_abstract_is_the_form_of_what_is_created():
-    stage = stage_of()
-    runner = runner_of(stage)
-    state, form = created(stage, runner), runner.abstract(KEY, stage.data.example(BATCH))
+    experiment = toy_experiment(steps=(STEPS,))
+    stage = experiment.stages[0]
+    state, form = created(stage, runner_of(stage)), loop.abstract_state(experiment, 0)
     assert jax.tree.structure(state) == jax.tree.structure(form)
     for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(form), strict=True):
         assert (x.shape, x.dtype) == (y.shape, y.dtype)
@@ -220,15 +223,16 @@ def test_the_seed_decides_the_first_state_whatever_the_devices():
 
 @needs_devices
 def test_auto_is_pmap_on_several_devices():
-    assert arrangement("auto", 8) == ("pmap", jax.devices())
-    assert arrangement("sharded", 8) == ("sharded", jax.devices())
-    assert arrangement("none", 7) == ("none", jax.devices()[:1])
+    everything = tuple(jax.devices())
+    assert arrangement("auto", 8) == Arrangement("pmap", everything)
+    assert arrangement("sharded", 8) == Arrangement("sharded", everything)
+    assert arrangement("none", 7) == Arrangement("none", everything[:1])
 
 
 def test_auto_is_none_on_one_device(monkeypatch):
     one = jax.devices()[:1]
     monkeypatch.setattr(parallel.jax, "devices", lambda: one)
-    assert arrangement("auto", 7) == ("none", one)
+    assert arrangement("auto", 7) == Arrangement("none", tuple(one))
 
 
 @needs_devices
@@ -261,3 +265,119 @@ def test_a_program_is_compiled_at_its_first_call_and_only_then():
         assert program(jnp.float32(value)) == 2 * value
     assert len(traces) == 1
     assert program.compile_seconds > 0
+
+
+# Models that are spread over devices.
+
+
+def wide_stage() -> Stage:
+    """With leaves that are large enough to be cut."""
+    return toy_experiment(steps=(STEPS,), hidden=512).stages[0]
+
+
+@needs_devices
+@pytest.mark.parametrize("model_parallel", [2, 4])
+def test_a_spread_model_trains_what_a_whole_one_does(model_parallel):
+    stage = wide_stage()
+    states = []
+    for placed in (arrangement("none", BATCH), arrangement("sharded", BATCH, model_parallel)):
+        runner = Runner(placed, stage.gan, stage.data.transform, BATCH, STEPS)
+        state = runner.put(created(stage, runner))
+        for step, indices in enumerate(batches(stage)):
+            state, _ = runner.step(state, stage.data.read(indices), KEY, step)
+        states.append(runner.get(state))
+    assert_close(states[1], states[0])
+
+    kernel = state.params["generator"]["out"]  # [512, 16], still on the devices after five steps
+    assert kernel.addressable_data(0).shape == (512, 16 // model_parallel)
+    moment = state.opt_state["generator"][0].mu["out"]
+    assert moment.addressable_data(0).shape == (512, 16 // model_parallel)
+    bias = state.params["generator"]["bias"]
+    assert bias.addressable_data(0).shape == bias.shape  # too small to be worth it
+    held = sum(leaf.addressable_data(0).nbytes for leaf in jax.tree.leaves(state))
+    whole = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    assert held < {2: 0.6, 4: 0.45}[model_parallel] * whole
+
+
+@needs_devices
+def test_a_spread_model_is_put_and_got_whole():
+    stage = wide_stage()
+    runner = Runner(arrangement("sharded", BATCH, 2), stage.gan, stage.data.transform, BATCH, STEPS)
+    host = created(stage, runner)
+    assert fingerprint(runner.get(runner.put(host))) == fingerprint(host)
+
+
+@needs_devices
+@pytest.mark.parametrize(
+    ("kind", "model_parallel", "deterministic", "message"),
+    [
+        ("pmap", 2, False, r"^--model_parallel=2: it needs --parallel=sharded .*; there are 4, .* is pmap$"),
+        ("sharded", 3, False, r"^--model_parallel=3: .* a number of devices that it divides; there are 4"),
+        ("sharded", 1, True, r"^--deterministic: with --parallel=sharded the order of sums"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(kind, model_parallel, deterministic, message):
+    with pytest.raises(UsageError, match=message):
+        arrangement(kind, 24, model_parallel, deterministic)
+
+
+@needs_devices
+def test_a_batch_has_to_split_over_the_copies_of_a_spread_model():
+    assert arrangement("sharded", 6, 2).parts == 2
+    with pytest.raises(
+        UsageError,
+        match=r"^--config\.batch_size=7: it does not split evenly over 2 parts of 2 devices$",
+    ):
+        arrangement("sharded", 7, 2)
+
+
+# Sums in order.
+
+
+@needs_devices
+def test_ordered_means_train_what_pmean_does():
+    """To rounding; and there is no other sum over devices in the program."""
+    stage = stage_of()
+    states = []
+    for deterministic in (False, True):
+        placed = arrangement("pmap", BATCH, deterministic=deterministic)
+        runner = Runner(placed, stage.gan, stage.data.transform, BATCH, STEPS)
+        state = runner.put(created(stage, runner))
+        raw = stage.data.read(batches(stage)[0])
+        state, _ = runner.step(state, raw, KEY, 0)
+        states.append(runner.get(state))
+        (program,) = [p for name, p in runner._programs.items() if name != "create"]
+        compiled: Any = program._compiled
+        text = compiled.as_text()
+        assert ("all-reduce" in text) is not deterministic
+        assert "all-gather" in text
+    assert_close(states[1], states[0])
+
+
+# Several processes.
+
+
+class Device:
+    def __init__(self, process_index: int, id: int):
+        self.process_index, self.id = process_index, id
+
+
+@pytest.mark.parametrize(("here", "expected"), [(0, slice(0, 4)), (1, slice(4, 12)), (2, slice(12, 16))])
+def test_a_process_reads_the_rows_of_its_devices(here, expected, monkeypatch):
+    """Of eight devices that were found in another order, two belong to each end and four to the middle."""
+    devices = [Device(process, i) for i, process in enumerate([2, 1, 0, 1, 0, 1, 2, 1])]
+    monkeypatch.setattr(parallel.jax, "devices", lambda: devices)
+    monkeypatch.setattr(parallel.jax, "process_count", lambda: 3)
+    monkeypatch.setattr(parallel.jax, "process_index", lambda: here)
+    placed = arrangement("pmap", 16)
+    assert [device.process_index for device in placed.devices] == [0, 0, 1, 1, 1, 1, 2, 2]
+    assert placed.rows(16) == expected
+    # Two copies of a model over four devices each: the middle process has a part of both.
+    spread = arrangement("sharded", 16, 4)
+    assert spread.rows(16) == {0: slice(0, 8), 1: slice(0, 16), 2: slice(8, 16)}[here]
+
+
+def test_several_processes_do_not_train_on_one_device(monkeypatch):
+    monkeypatch.setattr(parallel.jax, "process_count", lambda: 3)
+    with pytest.raises(UsageError, match=r"^--parallel=none: there are 3 processes; use pmap or sharded$"):
+        arrangement("none", 8)

@@ -110,9 +110,11 @@ def _mode(name: str) -> Callable[[Command], int]:
 
 
 # A mode's module is imported when it is asked for: it imports jax.
-MODES = {name: functools.partial(_mode, name) for name in ("train", "sample", "interpolate", "evaluate")}
+MODES = {
+    name: functools.partial(_mode, name) for name in ("train", "sample", "interpolate", "evaluate", "export")
+}
 
-_ANY = ("train", "sample", "interpolate", "evaluate")
+_ANY = ("train", "sample", "interpolate", "evaluate", "export")
 _BELONGS_TO = {
     "workdir": _ANY,
     "seed": _ANY,
@@ -120,6 +122,11 @@ _BELONGS_TO = {
     "compilation_cache": _ANY,
     "steps": ("train",),
     "parallel": ("train",),
+    "model_parallel": ("train",),
+    "deterministic": ("train",),
+    "coordinator_address": ("train",),
+    "num_processes": ("train",),
+    "process_id": ("train",),
     "data_workers": ("train",),
     "skip_corrupt": ("train", "evaluate"),
     "save_steps": ("train",),
@@ -129,7 +136,7 @@ _BELONGS_TO = {
     "preview_steps": ("train",),
     "seeds": ("sample", "interpolate"),
     "labels": ("sample", "interpolate"),
-    "out": ("sample", "interpolate", "evaluate"),
+    "out": ("sample", "interpolate", "evaluate", "export"),
     "frames": ("interpolate",),
     "fps": ("interpolate",),
     "metrics": ("evaluate",),
@@ -149,7 +156,11 @@ def _define() -> flags.FlagValues:
         )
 
     text("experiment", None, "A name that --mode=list shows, a dotted module, or a path to a .py file.")
-    text("mode", "train", "What to do: train, sample, interpolate, evaluate, list, or what the family adds.")
+    text(
+        "mode",
+        "train",
+        "What to do: train, sample, interpolate, evaluate, export, list, or what the family adds.",
+    )
     text("workdir", None, "The run's folder. Default: runs/EXPERIMENT-seedSEED.")
     integer("seed", 0, "Of everything random in training.", 0, 2**32 - 1)
     text(
@@ -170,6 +181,26 @@ def _define() -> flags.FlagValues:
         "auto: pmap on several devices, none on one.",
         flag_values=values,
     )
+    integer(
+        "model_parallel",
+        1,
+        "train: with --parallel=sharded, over how many devices each copy of the model is spread.",
+        1,
+    )
+    flags.DEFINE_bool(
+        "deterministic",
+        False,
+        "train: the same bits however devices are laid out over processes, and on a GPU every time; slower.",
+        flag_values=values,
+    )
+    text(
+        "coordinator_address",
+        None,
+        "train: HOST:PORT of process 0, where several processes train together; on TPU pods and under Slurm "
+        "they find each other.",
+    )
+    integer("num_processes", None, "train: how many processes train together.", 1)
+    integer("process_id", None, "train: which of them this one is, from 0.", 0)
     integer(
         "data_workers",
         None,
@@ -204,7 +235,7 @@ def _define() -> flags.FlagValues:
         "out",
         None,
         "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif or a folder for both. "
-        "evaluate: a .json. Default: in the workdir.",
+        "evaluate: a .json. export: a folder. Default: in the workdir.",
     )
     integer("frames", 8, "interpolate: frames from one seed to the next.", 1, 10_000)
     integer("fps", 12, "interpolate: frames a second of the GIF.", 1, 50)

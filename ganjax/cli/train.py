@@ -3,34 +3,80 @@
 import contextlib
 import json
 import math
+import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
-from ganjax import loop
+from ganjax import hosts, loop
 from ganjax.checkpoint import Checkpoints
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
-from ganjax.errors import RunError
+from ganjax.errors import RunError, UsageError
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
 from ganjax.report.log import JsonlLog, TensorBoardLog, jsonable
 from ganjax.report.progress import Progress, duration
 
+# Flags that processes of one run must have alike, besides what makes it the same run
+_ALIKE = (
+    "steps",
+    "parallel",
+    "model_parallel",
+    "deterministic",
+    "log_steps",
+    "preview_steps",
+    "save_steps",
+    "skip_corrupt",
+)
+
 
 def run(command: Command) -> int:
     """Trains; returns the exit code."""
     flags = command.flags
+
+    def fail(why: str) -> None:
+        os.write(2, f"ganjax: {why}\n".encode())
+        os._exit(1)  # the main thread may be waiting for the process that is gone
+
+    try:
+        with hosts.connected(flags.coordinator_address, flags.num_processes, flags.process_id, fail):
+            return _train(command)
+    except (UsageError, RunError) as error:
+        if _is_one_of_several():
+            # Without jax's farewell, for which it would wait for the others.
+            os.write(2, f"ganjax: {error}\n".encode())
+            os._exit(2 if isinstance(error, UsageError) else 1)
+        raise
+    except BaseException:
+        if _is_one_of_several():
+            traceback.print_exc()
+            os._exit(1)
+        raise
+
+
+def _is_one_of_several() -> bool:
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def _train(command: Command) -> int:
+    flags = command.flags
     signals = command.signals
-    run = workdir.claim(command)
+    run = workdir.plan(command)
+    options = {name: flags[name].value for name in _ALIKE}
+    hosts.check_alike({key: run.record[key] for key in workdir.IDENTITY} | options)
+    hosts.by_first(lambda: workdir.claim(run))
+    first = hosts.is_first()
     signals.noting = True
-    with Watcher(run.folder) as watcher:
-        checkpoints = Checkpoints(run.folder / "checkpoints", keep=flags.keep)
+    with Watcher(run.folder) if first else Silent() as watcher:
+        checkpoints = Checkpoints(run.folder / "checkpoints", keep=flags.keep) if first else None
         result = loop.train(
             run.experiment,
             seed=flags.seed,
@@ -44,10 +90,14 @@ def run(command: Command) -> int:
                 save_minutes=flags.save_minutes,
             ),
             parallel=flags.parallel,
+            model_parallel=flags.model_parallel,
+            deterministic=flags.deterministic,
             data_workers=flags.data_workers,
             interrupted=lambda: signals.noted is not None,
             started=command.started,
         )
+    if not first:
+        return 128 + (signals.noted or signal.SIGTERM) if result.interrupted else 0
     total = sum(stage.steps for stage in run.experiment.stages)
     path = run.folder / "result.json"
     if result.first_step_seconds is None and _fingerprint_in(path) == result.fingerprint:
@@ -65,12 +115,12 @@ def run(command: Command) -> int:
     write_atomically(path, json.dumps(jsonable(summary), indent=2).encode() + b"\n")
     signals.noting = False
     if result.interrupted:
-        assert signals.noted is not None
-        name = signal.Signals(signals.noted).name
+        noted = signals.noted or signal.SIGTERM  # of several processes another may have been told
+        name = signal.Signals(noted).name
         print(
             f"{name}: saved step {result.step} of {total} in {run.folder}; the same command goes on from it"
         )
-        return 128 + signals.noted
+        return 128 + noted
     rate = f", {result.images_per_second:,.0f} images/s" if result.images_per_second else ""
     print(f"step {result.step} of {total}{rate}, {duration(result.wall_seconds)} in all")
     print(f"fingerprint {result.fingerprint}")
@@ -93,6 +143,31 @@ def peak_memory_mb() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
+
+
+class Silent:
+    """Watches no run, which another process tells of; says what this one met, such as damaged images."""
+
+    def begin(self, step: int, total: int) -> None:
+        pass
+
+    def progress(self, step: int, images: int, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def log(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
+        pass
+
+    def preview(self, step: int, images: np.ndarray, columns: int) -> None:
+        pass
+
+    def message(self, text: str) -> None:
+        print(f"process {jax.process_index()}: {text}", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
 
 
 class Watcher:

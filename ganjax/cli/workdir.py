@@ -22,6 +22,7 @@ from ganjax.loop import abstract_state
 from ganjax.parallel import arrangement
 from ganjax.report.files import write_atomically
 
+IDENTITY = ("experiment", "config", "seed", "data")  # what makes a run the same run
 PACKAGES = ("ganjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -107,12 +108,11 @@ def open_run(command: Command) -> Run:
     return Run(folder, config, _build(command, config, load), record)
 
 
-def claim(command: Command) -> Run:
-    """The command's run, with its folder made and its config.json written, or recognised.
+def plan(command: Command) -> Run:
+    """The command's run, built; its folder is not touched.
 
     Raises:
-      UsageError: the folder holds another run.
-      RunError: the folder is a file, or can't be written.
+      UsageError: a setting does not fit.
     """
     folder = folder_of(command)
     config = resolve(command)
@@ -126,14 +126,30 @@ def claim(command: Command) -> Run:
 
     experiment = _build(command, config, load)
     for stage in experiment.stages:  # before anything is written
-        arrangement(command.flags.parallel, stage.batch_size)
+        arrangement(
+            command.flags.parallel,
+            stage.batch_size,
+            command.flags.model_parallel,
+            command.flags.deterministic,
+        )
     identity = {
         "experiment": command.name,
         "config": settings.to_json(config),
         "seed": command.flags.seed,
         "data": specs,
     }
-    record = identity | _surroundings()
+    return Run(folder, config, experiment, identity | _surroundings())
+
+
+def claim(run: Run) -> Run:
+    """A planned run, with its folder made and its config.json written, or recognised.
+
+    Raises:
+      UsageError: the folder holds another run.
+      RunError: the folder is a file, or can't be written.
+    """
+    folder, config, experiment, record = run
+    identity = {key: record[key] for key in IDENTITY}
     if folder.exists() and not folder.is_dir():
         raise RunError(f"--workdir={folder} is a file; name a folder, or one that does not exist yet")
     if (folder / "config.json").exists():

@@ -5,6 +5,8 @@ Networks are linen modules, called as
 
     generator(latents [n, Z], labels [n] or None, train=bool)  -> images [n, H, W, C] in [-1, 1]
     discriminator(images, labels or None, train=bool)          -> logits, [n] or one for each patch
+
+One that has an attribute `axis_name` takes its batch statistics over the devices of that axis.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,6 +32,7 @@ def adversarial(
     num_classes: int = 0,
     ema_decay: Callable[[Array], Array] | None = None,
     share_latents: bool = True,
+    cross_device: bool = True,
 ) -> Gan:
     """A `Gan` of two players.
 
@@ -44,6 +47,8 @@ def adversarial(
       ema_decay: the decay of the averaged generator by step; None keeps no average.
       share_latents: both phases see the same generated images in a step, so that XLA runs one generator
         pass for the two; else each draws its own.
+      cross_device: batch statistics are those of the global batch, so that the number of devices doesn't
+        change what is trained; else, under `pmap`, of each device's own.
     Batches are {"image": [n, H, W, C] in [-1, 1]} and, if conditional, {"label": int [n]}.
     """
     stream = "latents" if share_latents else ""
@@ -54,6 +59,10 @@ def adversarial(
     def fakes(context: Context) -> tuple[Array, Array | None]:
         labels = random.randint(context.example_keys("label"), 0, num_classes) if num_classes else None
         return draw(context.example_keys("z")), labels
+
+    def networks(context: Context) -> tuple[nn.Module, nn.Module]:
+        axis_name = context.axis_name if cross_device else None
+        return over_devices(generator, axis_name), over_devices(discriminator, axis_name)
 
     def init(key: Array, batch: Batch) -> tuple[dict, dict, Tree]:
         images, labels = batch["image"][:1], batch["label"][:1] if num_classes else None
@@ -73,11 +82,12 @@ def adversarial(
         params: Tree, state: GanState, batch: Batch, context: Context
     ) -> tuple[Array, Effects]:
         latents, fake_labels = fakes(context)
-        fake, _ = apply(generator, state.params[GENERATOR], state.stats[GENERATOR], latents, fake_labels)
+        g, d = networks(context)
+        fake, _ = apply(g, state.params[GENERATOR], state.stats[GENERATOR], latents, fake_labels)
         labels = batch["label"] if num_classes else None
         stats = state.stats[DISCRIMINATOR]
-        real_logits, stats = apply(discriminator, params, stats, batch["image"], labels)
-        fake_logits, stats = apply(discriminator, params, stats, fake, fake_labels)
+        real_logits, stats = apply(d, params, stats, batch["image"], labels)
+        fake_logits, stats = apply(d, params, stats, fake, fake_labels)
         value = jnp.mean(loss.discriminator(real_logits, fake_logits))
         metrics = {
             "discriminator_loss": value,
@@ -94,10 +104,10 @@ def adversarial(
     ) -> tuple[Array, Effects]:
         del batch
         latents, labels = fakes(context)
-        fake, stats = apply(generator, params, state.stats[GENERATOR], latents, labels)
-        fake_logits, _ = apply(
-            discriminator, state.params[DISCRIMINATOR], state.stats[DISCRIMINATOR], fake, labels
-        )
+        g, d = networks(context)
+        fake, stats = apply(g, params, state.stats[GENERATOR], latents, labels)
+        stats_of_d = state.stats[DISCRIMINATOR]
+        fake_logits, _ = apply(d, state.params[DISCRIMINATOR], stats_of_d, fake, labels)
         value = jnp.mean(loss.generator(fake_logits))
         return value, Effects(stats={GENERATOR: context.mean(stats)}, metrics={"generator_loss": value})
 
@@ -133,3 +143,8 @@ def apply(module: nn.Module, params: Tree, stats: Tree, *args) -> tuple[Array, T
     """A forward pass in training: the output, and the module's other collections afterwards."""
     output, stats = module.apply({"params": params, **stats}, *args, train=True, mutable=list(stats))
     return output, dict(stats)
+
+
+def over_devices(module: nn.Module, axis_name: str | None) -> nn.Module:
+    """The module with its batch statistics taken over an axis' devices, where it has any."""
+    return module.clone(axis_name=axis_name) if axis_name and hasattr(module, "axis_name") else module

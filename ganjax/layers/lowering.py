@@ -38,8 +38,8 @@ WINOGRAD_CHANNELS = 16
 PATCH_SIZE = 160
 # A matrix of products is at most so large for its rows to be cut in two.
 PARTED_SIZE = 2**16
-# Winograd's products are used where they take at most this share of what the sum as it is defined takes: where
-# the two are even, the sum compiles in half the time.
+# Winograd's products are used where they take at most this share of what the sum as it is defined takes:
+# where the two are even, the sum compiles in half the time.
 WINOGRAD_SHARE = 0.9
 # In a convolution with a stride they have to save a quarter: its blocks and transforms take long beside what
 # is left to multiply.

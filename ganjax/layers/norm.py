@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ganjax import collectives
 from ganjax.layers.channels import add_bias, column_sums, rows
 
 
@@ -22,6 +23,8 @@ class BatchNorm(nn.Module):
       momentum: share of the running statistics that is kept; 0.9 is PyTorch's 0.1.
       epsilon: added to the variance.
       dtype: of the result; default: the input's.
+      axis_name: of an enclosing `pmap` or `shard_map`: the statistics are those of the batch over all its
+        devices; None: of the local batch.
     """
 
     momentum: float = 0.9
@@ -30,6 +33,7 @@ class BatchNorm(nn.Module):
     use_bias: bool = True
     dtype: jnp.dtype | None = None
     scale_init: nn.initializers.Initializer = nn.initializers.ones_init()
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -40,11 +44,18 @@ class BatchNorm(nn.Module):
         y = x.astype(jnp.float32).reshape(-1, *features)
         count = y.shape[0]
         if train:
-            mean = column_sums(y) / count
+            # In creating variables there is no axis yet.
+            axis_name = None if self.is_initializing() else self.axis_name
+            total = count if axis_name is None else count * jax.lax.axis_size(axis_name)
+
+            def over_all(local: jax.Array) -> jax.Array:
+                return local if axis_name is None else collectives.statistic(local, axis_name)
+
+            mean = over_all(column_sums(y) / count)
             y = y - rows(mean, count)
-            var = column_sums(jnp.square(y)) / count
+            var = over_all(column_sums(jnp.square(y)) / count)
             if not self.is_initializing():
-                unbiased = var * (count / max(count - 1, 1))
+                unbiased = var * (total / max(total - 1, 1))
                 running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
                 running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
         else:
@@ -67,18 +78,26 @@ class ConditionalBatchNorm(nn.Module):
 
     Attributes:
       num_classes: labels are in [0, num_classes).
-      momentum, epsilon, dtype: as in `BatchNorm`.
+      momentum, epsilon, dtype, axis_name: as in `BatchNorm`.
     """
 
     num_classes: int
     momentum: float = 0.9
     epsilon: float = 1e-5
     dtype: jnp.dtype | None = None
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, labels: jax.Array, *, train: bool) -> jax.Array:
         """[n, ..., C], int [n] -> [n, ..., C]."""
-        norm = BatchNorm(self.momentum, self.epsilon, use_scale=False, use_bias=False, dtype=self.dtype)
+        norm = BatchNorm(
+            self.momentum,
+            self.epsilon,
+            use_scale=False,
+            use_bias=False,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
         y = norm(x, train=train)
         wide = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
 

@@ -37,6 +37,7 @@ class ConditionalGenerator(nn.Module):
       width: channels at half the image's size; twice as many at a quarter.
       embedding: size of the label's embedding.
       dtype: for compute.
+      axis_name: of an enclosing `pmap` whose devices' batches share their statistics.
     """
 
     image_shape: tuple[int, int, int]
@@ -44,6 +45,7 @@ class ConditionalGenerator(nn.Module):
     width: int = 64
     embedding: int = 50
     dtype: jnp.dtype | None = None
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array | None, *, train: bool) -> jax.Array:
@@ -61,8 +63,10 @@ class ConditionalGenerator(nn.Module):
 
         def norm(x: jax.Array) -> jax.Array:
             if labels is None:
-                return BatchNorm(dtype=self.dtype)(x, train=train)
-            return ConditionalBatchNorm(self.num_classes, dtype=self.dtype)(x, labels, train=train)
+                return BatchNorm(dtype=self.dtype, axis_name=self.axis_name)(x, train=train)
+            return ConditionalBatchNorm(self.num_classes, dtype=self.dtype, axis_name=self.axis_name)(
+                x, labels, train=train
+            )
 
         x = nn.relu(norm(x))
         up = functools.partial(

@@ -28,12 +28,14 @@ class DCGANGenerator(nn.Module):
       width: channels at half the image's size; twice as many at each halving below.
       stages: how often the size doubles; 4 goes from 4x4 to 64x64.
       dtype: for compute.
+      axis_name: of an enclosing `pmap` whose devices' batches share their statistics.
     """
 
     image_shape: tuple[int, int, int]
     width: int = 64
     stages: int = 4
     dtype: jnp.dtype | None = None
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array | None = None, *, train: bool) -> jax.Array:
@@ -46,12 +48,12 @@ class DCGANGenerator(nn.Module):
             latents
         )
         x = x.reshape(-1, height, width, channels)
-        x = nn.relu(BatchNorm(dtype=self.dtype)(x, train=train))
+        x = nn.relu(BatchNorm(dtype=self.dtype, axis_name=self.axis_name)(x, train=train))
         for stage in reversed(range(self.stages - 1)):
             up = ConvTranspose(
                 self.width << stage, (4, 4), (2, 2), use_bias=False, kernel_init=_normal, dtype=self.dtype
             )
-            x = nn.relu(BatchNorm(dtype=self.dtype)(up(x), train=train))
+            x = nn.relu(BatchNorm(dtype=self.dtype, axis_name=self.axis_name)(up(x), train=train))
         x = ConvTranspose(self.image_shape[2], (4, 4), (2, 2), kernel_init=_normal, dtype=self.dtype)(x)
         return jnp.tanh(x.astype(jnp.float32))
 
@@ -63,11 +65,13 @@ class DCGANDiscriminator(nn.Module):
       width: channels at half the image's size; twice as many at each halving.
       stages: how often the size halves.
       dtype: for compute, up to the features.
+      axis_name: of an enclosing `pmap` whose devices' batches share their statistics.
     """
 
     width: int = 64
     stages: int = 4
     dtype: jnp.dtype | None = None
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, labels: jax.Array | None = None, *, train: bool) -> jax.Array:
@@ -81,7 +85,7 @@ class DCGANDiscriminator(nn.Module):
                 self.width << stage, (4, 4), (2, 2), use_bias=first, kernel_init=_normal, dtype=self.dtype
             )(x)
             if not first:
-                x = BatchNorm(dtype=self.dtype)(x, train=train)
+                x = BatchNorm(dtype=self.dtype, axis_name=self.axis_name)(x, train=train)
             x = nn.leaky_relu(x, 0.2)
         # Logits in float32 in any dtype: they are sums of thousands of terms, and bfloat16 has 8 bits.
         x = x.reshape(x.shape[0], -1).astype(jnp.float32)

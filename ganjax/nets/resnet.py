@@ -60,12 +60,13 @@ class UpBlock(nn.Module):
 
     features: int
     dtype: jnp.dtype | None = None
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        y = nn.relu(BatchNorm(dtype=self.dtype)(x, train=train))
+        y = nn.relu(BatchNorm(dtype=self.dtype, axis_name=self.axis_name)(x, train=train))
         y = UpsampleConv(self.features, dtype=self.dtype)(y)
-        y = nn.relu(BatchNorm(dtype=self.dtype)(y, train=train))
+        y = nn.relu(BatchNorm(dtype=self.dtype, axis_name=self.axis_name)(y, train=train))
         y = Conv(self.features, (3, 3), kernel_init=_glorot, dtype=self.dtype)(y)
         shortcut = Conv(self.features, (1, 1), kernel_init=_glorot, dtype=self.dtype, name="shortcut")(x)
         return y + upsample(shortcut)
@@ -112,12 +113,14 @@ class ResNetGenerator(nn.Module):
       width: channels throughout.
       stages: how often the size doubles; 3 goes from 4x4 to 32x32.
       dtype: for compute.
+      axis_name: of an enclosing `pmap` whose devices' batches share their statistics.
     """
 
     image_shape: tuple[int, int, int]
     width: int = 256
     stages: int = 3
     dtype: jnp.dtype | None = None
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array | None = None, *, train: bool) -> jax.Array:
@@ -129,8 +132,8 @@ class ResNetGenerator(nn.Module):
         x = nn.Dense(height * width * self.width, kernel_init=_glorot, dtype=self.dtype)(latents)
         x = x.reshape(-1, height, width, self.width)
         for _ in range(self.stages):
-            x = UpBlock(self.width, dtype=self.dtype)(x, train=train)
-        x = nn.relu(BatchNorm(dtype=self.dtype)(x, train=train))
+            x = UpBlock(self.width, dtype=self.dtype, axis_name=self.axis_name)(x, train=train)
+        x = nn.relu(BatchNorm(dtype=self.dtype, axis_name=self.axis_name)(x, train=train))
         x = Conv(self.image_shape[2], (3, 3), kernel_init=_glorot, dtype=self.dtype)(x)
         return jnp.tanh(x.astype(jnp.float32))
 

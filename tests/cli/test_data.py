@@ -17,6 +17,7 @@ from ganjax.data import dataset
 from ganjax.gan import Experiment, Stage
 from tests.cli.command_line import TOY, Run, runner
 from tests.doubles import Recorder, compiled_fast, keep_training, toy_gan
+from tests.test_hosts import finish, start
 
 __all__ = ["compiled_fast"]  # the fixture
 
@@ -100,6 +101,31 @@ def test_of_a_set_kept_on_the_device_damaged_images_are_named_too(folder):
     told = [call.content for call in observer.of("message")]
     assert sorted(told) == sorted(images.skipped)  # each once, though two stages read them
     assert len(told) == 2
+
+
+@pytest.mark.slow
+def test_two_processes_read_their_shares_of_one_folder(folder, tmp_path):
+    (folder / "class1" / "10.png").write_bytes((folder / "class1" / "10.png").read_bytes()[:45])
+    experiment = tmp_path / "streamed.py"
+    experiment.write_text(STREAMED)
+    results = []
+    for processes in (1, 2):
+        workdir = tmp_path / f"of{processes}"
+        argv = [
+            f"--experiment={experiment}",
+            f"--config.dataset={folder}",
+            f"--workdir={workdir}",
+            "--config.steps=12",
+            "--parallel=pmap",
+            "--deterministic",
+            "--skip_corrupt",
+        ]
+        answers = finish(start(argv, processes, devices=4 // processes))
+        assert [code for code, _, _ in answers] == [0] * processes, answers
+        told = "".join(out + err for _, out, err in answers)
+        assert "skipped" in told
+        results.append(result_of(workdir)["fingerprint"])
+    assert results[0] == results[1]
 
 
 def test_a_file_that_vanishes(run, folder, tmp_path):

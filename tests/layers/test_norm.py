@@ -1,3 +1,4 @@
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -174,3 +175,30 @@ def test_conditional_norm_scales_and_shifts_by_class(shape):
     normed = np.asarray(x) / np.sqrt(1 + 1e-5)  # running mean 0, variance 1
     for i, label in enumerate(labels):
         np.testing.assert_allclose(ours[i], normed[i] * (1 + gamma[label]) + shift[label], rtol=1e-5)
+
+
+@pytest.mark.skipif(jax.device_count() < 4, reason="needs four devices")
+@pytest.mark.parametrize("layer", [BatchNorm(), ConditionalBatchNorm(3)])
+def test_statistics_over_devices_are_those_of_the_whole_batch(layer):
+    """Outputs, running statistics and gradients of four devices with an axis and of one without."""
+    x = activations(shape=(8, 3, 3, 2))
+    labels = [] if isinstance(layer, BatchNorm) else [jnp.arange(8) % 3]
+    variables = layer.init(jax.random.key(0), x, *labels, train=True)
+
+    def loss(x, *labels, layer):
+        y, stats = layer.apply(variables, x, *labels, train=True, mutable=["batch_stats"])
+        return jnp.sum(jnp.sin(3 * y)), (y, stats)
+
+    def both(layer):
+        return jax.value_and_grad(functools.partial(loss, layer=layer), has_aux=True)
+
+    (_, (y, stats)), gradient = both(layer)(x, *labels)
+    over = layer.clone(axis_name="data")
+    split = [leaf.reshape(4, 2, *leaf.shape[1:]) for leaf in (x, *labels)]
+    (_, (of_each, stats_of_each)), gradients = jax.pmap(both(over), "data", devices=jax.devices()[:4])(*split)
+    np.testing.assert_allclose(np.asarray(of_each).reshape(y.shape), y, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(gradients).reshape(x.shape), gradient, rtol=1e-3, atol=1e-5)
+    for mine, expected in zip(jax.tree.leaves(stats_of_each), jax.tree.leaves(stats), strict=True):
+        for device in np.asarray(mine):
+            np.testing.assert_allclose(device, expected, rtol=1e-5)
+            np.testing.assert_array_equal(device, np.asarray(mine)[0])
