@@ -9,6 +9,7 @@ that it was asked to stop, or that it is time to save, goes along with a step as
 all of them with that step's metrics: they act on it after the same step.
 """
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -21,8 +22,9 @@ import numpy as np
 
 from ganjax import hosts
 from ganjax.checkpoint import Checkpoints, fingerprint, flatten
+from ganjax.data import Feed, Source
 from ganjax.errors import RunError
-from ganjax.gan import Array, Experiment, GanState, due_phases
+from ganjax.gan import Array, Experiment, GanState, Stage, due_phases
 from ganjax.parallel import VOTE, Runner, arrangement, state_at_first
 from ganjax.sampling import Sampler
 
@@ -134,6 +136,7 @@ def train(
     model_parallel: int = 1,
     deterministic: bool = False,
     window: int | None = None,
+    data_workers: int | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     started: float | None = None,
 ) -> Result:
@@ -150,10 +153,12 @@ def train(
       deterministic: the same bits however the devices are laid out over processes ("none" and "pmap").
       window: steps to one dispatch, at most; None: one on a CPU, where XLA runs convolutions inside a
         loop on one thread, and up to 100 elsewhere.
+      data_workers: threads that read batches ahead, of sets that are larger than memory; see
+        `ganjax.data.Feed`. They don't change what is read.
       interrupted: is asked after every dispatch; true saves and ends the run.
       started: `time.time()` at which the process started, for `wall_seconds`.
     Raises:
-      RunError: a loss is not finite, or a checkpoint can't be written or read.
+      RunError: a loss is not finite, a checkpoint can't be written or read, or the data can't be read.
     """
     training = _Training(
         experiment=experiment,
@@ -165,10 +170,12 @@ def train(
         model_parallel=model_parallel,
         deterministic=deterministic,
         window=window or (1 if jax.default_backend() == "cpu" else 100),
+        data_workers=data_workers,
         interrupted=interrupted,
         started=time.time() if started is None else started,
     )
-    return training.run()
+    with training.open_feeds:
+        return training.run()
 
 
 class _Dispatched(NamedTuple):
@@ -192,6 +199,7 @@ class _Training:
     model_parallel: int
     deterministic: bool
     window: int
+    data_workers: int | None
     interrupted: Callable[[], bool]
     started: float
 
@@ -210,6 +218,8 @@ class _Training:
     saved_step: int = -1
     saved_time: float = math.inf  # time.monotonic() of the last save; at first, of the first step
     previewed_step: int = -1
+    open_feeds: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
+    told: set[str] = dataclasses.field(default_factory=set)  # of damaged images
 
     def run(self) -> Result:
         stages = self.experiment.stages
@@ -288,21 +298,21 @@ class _Training:
         key = stage_key(self.seed, index)
         resident = stage.data.resident() if self.window > 1 else None
         arrays = None if resident is None else runner.put_resident(resident)
+        batches = stop - self.step if arrays is None else 0
+        feed = self._feed(stage, runner.rows, first_image + local * stage.batch_size, batches)
         state = runner.put(host)
         pending: _Dispatched | None = None
         steady: tuple[float, float, int] | None = None
         while self.step < stop and not self.stopping:
             count = 1 if arrays is None else min(self.window, self._until_event(stop))
-            indices = [
-                stage.data.indices(self.seed, first_image + (local + i) * stage.batch_size, stage.batch_size)
-                for i in range(count)
-            ]
             vote = self._own_vote() if jax.process_count() > 1 else 0
             if arrays is None:
-                rows = jax.tree.map(lambda x: x[runner.rows], indices[0])
-                state, metrics = runner.step(state, stage.data.read(rows), key, local, vote)
+                state, metrics = runner.step(state, next(feed), key, local, vote)
             else:
+                starts = [first_image + (local + i) * stage.batch_size for i in range(count)]
+                indices = [stage.data.indices(self.seed, start, stage.batch_size) for start in starts]
                 state, metrics = runner.steps(state, arrays, indices, key, local, vote)
+            self._tell_skipped(stage.data)
             dues = [due_phases(stage.gan, local + i) for i in range(count)]
             # Only now the metrics of the dispatch before: the device is at work on this one meanwhile.
             self._receive(pending, runner, stage.batch_size)
@@ -341,7 +351,28 @@ class _Training:
             compiled = runner.compile_seconds + self.sampler.compile_seconds - compiled
             self.steady_seconds += time.monotonic() - began - compiled
             self.steady_images += self.images - images
+        feed.close()
         return runner.get(state)
+
+    def _feed(self, stage: Stage, rows: slice, first: int, count: int) -> Feed:
+        """This process's rows of the stage's next `count` batches; closed when the run ends or fails."""
+        feed = Feed(
+            stage.data,
+            seed=self.seed,
+            first=first,
+            batch_size=stage.batch_size,
+            count=count,
+            rows=rows,
+            workers=self.data_workers,
+        )
+        return self.open_feeds.enter_context(feed)
+
+    def _tell_skipped(self, data: Source) -> None:
+        """Names every damaged image that was met, once."""
+        for text in tuple(getattr(data, "skipped", ())):
+            if text not in self.told:
+                self.told.add(text)
+                self.observer.message(text)
 
     def _receive(self, dispatched: _Dispatched | None, runner: Runner, batch_size: int) -> None:
         """Reads the metrics of a dispatch, checks every one of them, and passes them on.

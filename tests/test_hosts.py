@@ -45,10 +45,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(argv: list[str], processes: int = 2, of_one: dict[int, list[str]] | None = None):
-    """Processes of two devices each that train together, and what they are given besides."""
+def start(argv: list[str], processes: int = 2, of_one: dict[int, list[str]] | None = None, devices: int = 2):
+    """Processes of so many devices each that train together, and what they are given besides."""
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+    environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     port, started = free_port(), []
     for i in range(processes):
         place = [

@@ -127,6 +127,8 @@ _BELONGS_TO = {
     "coordinator_address": ("train",),
     "num_processes": ("train",),
     "process_id": ("train",),
+    "data_workers": ("train",),
+    "skip_corrupt": ("train", "evaluate"),
     "save_steps": ("train",),
     "save_minutes": ("train",),
     "keep": ("train",),
@@ -199,6 +201,21 @@ def _define() -> flags.FlagValues:
     )
     integer("num_processes", None, "train: how many processes train together.", 1)
     integer("process_id", None, "train: which of them this one is, from 0.", 0)
+    integer(
+        "data_workers",
+        None,
+        "train: threads that read data larger than memory ahead of the steps; 0: none, a batch is read when "
+        "it is needed. Default: one a core, at most 16. Changes no batch.",
+        0,
+        1024,
+    )
+    flags.DEFINE_bool(
+        "skip_corrupt",
+        False,
+        "train, evaluate: where an image can't be decoded, read the next one of the set that can, and say "
+        "so. Without it, that ends the run.",
+        flag_values=values,
+    )
     integer("save_steps", 0, "train: a checkpoint every so many steps; 0: by time only.", 0)
     flags.DEFINE_float(
         "save_minutes",

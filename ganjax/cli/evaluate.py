@@ -80,10 +80,13 @@ def _real(command: Command, dataset: data.Source) -> tuple[dict, dict]:
             data_dir=command.flags.data_dir,
             image_size=(height, width),
             channels=channels,
+            skip_corrupt=command.flags.skip_corrupt,
         )
         if not real.num_classes:
             raise UsageError(f"{dataset.name} has no labels to train a classifier by")
         splits.append(real.read(np.arange(real.num_examples)))
+        for line in real.skipped:
+            _say(line)
     return splits[0], splits[1]
 
 

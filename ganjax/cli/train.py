@@ -34,6 +34,7 @@ _ALIKE = (
     "log_steps",
     "preview_steps",
     "save_steps",
+    "skip_corrupt",
 )
 
 
@@ -91,6 +92,7 @@ def _train(command: Command) -> int:
             parallel=flags.parallel,
             model_parallel=flags.model_parallel,
             deterministic=flags.deterministic,
+            data_workers=flags.data_workers,
             interrupted=lambda: signals.noted is not None,
             started=command.started,
         )
@@ -103,7 +105,12 @@ def _train(command: Command) -> int:
         signals.noting = False
         print(f"{run.folder}: already at step {result.step} of {total}; fingerprint {result.fingerprint}")
         return 0
-    summary = result._asdict() | {"complete": result.step == total, "peak_memory_mb": peak_memory_mb()}
+    skipped = {line for stage in run.experiment.stages for line in getattr(stage.data, "skipped", ())}
+    summary = result._asdict() | {
+        "complete": result.step == total,
+        "peak_memory_mb": peak_memory_mb(),
+        "skipped_images": len(skipped),
+    }
     del summary["interrupted"]
     write_atomically(path, json.dumps(jsonable(summary), indent=2).encode() + b"\n")
     signals.noting = False
@@ -139,7 +146,7 @@ def peak_memory_mb() -> float | None:
 
 
 class Silent:
-    """Watches nothing: the run is told of by another process."""
+    """Watches no run, which another process tells of; says what this one met, such as damaged images."""
 
     def begin(self, step: int, total: int) -> None:
         pass
@@ -154,7 +161,7 @@ class Silent:
         pass
 
     def message(self, text: str) -> None:
-        pass
+        print(f"process {jax.process_index()}: {text}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> "Silent":
         return self

@@ -119,6 +119,7 @@ def plan(command: Command) -> Run:
     specs: dict[str, dict[str, Any]] = {}
 
     def load(name: str, *, split: str = "train", **options: Any) -> data.Dataset:
+        options.setdefault("skip_corrupt", command.flags.skip_corrupt)
         dataset = data.load(name, split=split, data_dir=command.flags.data_dir, **options)
         specs[_place(name, split)] = dataset.spec()
         return dataset

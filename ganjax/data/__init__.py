@@ -11,12 +11,13 @@ from etils import epath
 
 from ganjax.data import embedded, folder, idx, images, npz, prepared
 from ganjax.data.dataset import Dataset, fetch_arrays, from_spec, numbered
+from ganjax.data.feed import Feed
 from ganjax.data.sampling import batch_indices
 from ganjax.data.source import Source, to_float
 from ganjax.data.zip import Zip
 from ganjax.errors import UsageError, nearest
 
-__all__ = ["Dataset", "Source", "Zip", "batch_indices", "from_spec", "load", "to_float"]
+__all__ = ["Dataset", "Feed", "Source", "Zip", "batch_indices", "from_spec", "load", "to_float"]
 
 
 def load(
@@ -26,6 +27,7 @@ def load(
     data_dir: epath.PathLike | None = None,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
+    skip_corrupt: bool = False,
 ) -> Dataset:
     """The set of this name or at this path. Only its metadata are read now.
 
@@ -41,6 +43,9 @@ def load(
       image_size: crop images to these proportions and resize them to this; H = W, or (H, W). None: as
         they are.
       channels: 1 (grey), 3 (RGB) or 4 (RGBA). None: the set's own.
+      skip_corrupt: of a folder or a prepared copy, what is read in the place of an image that can't be
+        decoded is the next one of the set that can, with its own label; `Dataset.skipped` names it. False:
+        it is an error. Files that are gone or may not be read are errors in any case.
     Raises:
       UsageError: no set of this name (the nearest are named), no such split, a file of the wrong kind.
       RunError: the data are damaged, or neither here nor within reach.
@@ -50,7 +55,7 @@ def load(
         _check_split(name, split, embedded.RANDOM_EXAMPLES)
         return embedded.random(split, size, channels)
     if name != "mnist" and _is_path(name):
-        return _from_path(name, split, size, channels)
+        return _from_path(name, split, size, channels, skip_corrupt)
     root = prepared.data_root(data_dir)
     builder = prepared.find(name, root)
     if builder is None and name == "mnist" and embedded.has_mnist():
@@ -58,7 +63,7 @@ def load(
         return embedded.mnist(split, size, channels)
     if builder is None:
         builder = prepared.prepare(name, root)
-    return prepared.from_builder(builder, name, split, size, channels)
+    return prepared.from_builder(builder, name, split, size, channels, skip_corrupt)
 
 
 def _is_path(name: str) -> bool:
@@ -67,7 +72,9 @@ def _is_path(name: str) -> bool:
     return looks or "\\" in name or bool(name and epath.Path(name).exists())
 
 
-def _from_path(name: str, split: str, size: tuple[int, int] | None, channels: int | None) -> Dataset:
+def _from_path(
+    name: str, split: str, size: tuple[int, int] | None, channels: int | None, skip_corrupt: bool
+) -> Dataset:
     path = epath.Path(name).expanduser()
     if not path.exists():
         raise UsageError(f"{name}: no such file or folder")
@@ -76,12 +83,12 @@ def _from_path(name: str, split: str, size: tuple[int, int] | None, channels: in
             raise UsageError(f"{name}: expected a folder of images or an .npz with an array 'image'")
         return npz.load(path, name, split, size, channels)
     if (path / "dataset_info.json").exists():
-        return prepared.from_folder(path, name, split, size, channels)
+        return prepared.from_folder(path, name, split, size, channels, skip_corrupt)
     files = idx.find(path)
     if files:
         _check_split(name, split, files)
         return _from_idx(files[split], name, split, size, channels)
-    return folder.load(path, name, split, size, channels)
+    return folder.load(path, name, split, size, channels, skip_corrupt)
 
 
 def _from_idx(

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Dataset:
       class_names: one a class.
       num_examples: how many images.
       fetch: reads and decodes the examples at given indices; None where only the metadata are known.
+      skipped: a line for every damaged image that was met and replaced. Grows as examples are read.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Dataset:
     class_names: tuple[str, ...]
     num_examples: int
     fetch: Fetch | None = dataclasses.field(default=None, repr=False)
+    skipped: Sequence[str] = dataclasses.field(default_factory=list, repr=False)
     _arrays: dict[str, np.ndarray] | None = dataclasses.field(default=None, init=False, repr=False)
     _lock: Any = dataclasses.field(default_factory=threading.Lock, init=False, repr=False)
 
@@ -112,7 +114,8 @@ def from_spec(spec: Mapping[str, Any]) -> Dataset:
     Raises:
       UsageError: `spec` isn't what `Dataset.spec` gave.
     """
-    names = [field.name for field in dataclasses.fields(Dataset) if field.init and field.name != "fetch"]
+    of_data = ("fetch", "skipped")
+    names = [field.name for field in dataclasses.fields(Dataset) if field.init and field.name not in of_data]
     if sorted(spec) != sorted(names):
         raise UsageError(f"dataset metadata with the keys {sorted(spec)}: expected {sorted(names)}")
     height, width, channels = spec["image_shape"]
@@ -127,27 +130,30 @@ def from_spec(spec: Mapping[str, Any]) -> Dataset:
 
 
 def fetch_arrays(
-    load: Callable[[], tuple[np.ndarray, np.ndarray | None]], image_shape: tuple[int, int, int]
+    load: Callable[[], tuple[Any, np.ndarray | None]], image_shape: tuple[int, int, int]
 ) -> Fetch:
     """A `Fetch` from arrays that are loaded when first needed.
 
     Args:
-      load: gives the images, uint8 [N, h, w] or [N, h, w, c], and the labels [N] or None.
+      load: gives the images, uint8 [N, h, w] or [N, h, w, c], and the labels [N] or None. The images may be
+        left in their file: anything that has `shape`, and gives an array at an index or an array of them.
       image_shape: (H, W, C) that the images are brought to.
     """
-    load = functools.cache(load)
+    cached, lock = functools.cache(load), threading.Lock()
 
     def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
-        array, labels = load()
-        array = array[..., None] if array.ndim == 3 else array
-        if array.shape[1:] == image_shape:
-            picked = array[indices]
+        with lock:  # of several threads that come first, one loads
+            array, labels = cached()
+        height, width, depth = (*array.shape[1:], 1)[:3]
+        if (height, width, depth) == image_shape:
+            picked = array[indices].reshape(-1, height, width, depth)
         else:
-            picked = images.stack(
-                lambda place: images.fit_array(array[indices[place]], image_shape[2], image_shape[:2]),
-                len(indices),
-                image_shape,
-            )
+
+            def fit(place: int) -> np.ndarray:
+                image = array[indices[place]].reshape(height, width, depth)
+                return images.fit_array(image, image_shape[2], image_shape[:2])
+
+            picked = images.stack(fit, len(indices), image_shape)
         return with_labels(picked, None if labels is None else labels[indices])
 
     return fetch

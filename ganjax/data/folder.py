@@ -1,11 +1,13 @@
 """Images in folders: one folder a class, `train` and `test` folders where there are splits."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
 
 from ganjax.data import images
+from ganjax.data.damage import StandIns
 from ganjax.data.dataset import Dataset, with_labels
 from ganjax.errors import RunError, UsageError, nearest
 
@@ -17,16 +19,22 @@ _PROBED = 32
 
 
 def load(
-    path: epath.Path, name: str, split: str, size: tuple[int, int] | None, channels: int | None
+    path: epath.Path,
+    name: str,
+    split: str,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    skip_corrupt: bool = False,
 ) -> Dataset:
     """The images in a folder.
 
     `path/CLASS/*.png` are labelled, classes in the order of their names; `path/*.png` are not. With a
-    folder `path/train`, the same holds in it and in `path/test` (or `validation`, `val`).
+    folder `path/train`, the same holds in it and in `path/test` (or `validation`, `val`). `skip_corrupt` is
+    as `ganjax.data.load` has it.
 
     Raises:
       UsageError: no such split, no images, images beside class folders, or of several sizes and no `size`.
-      RunError: the folder or an image can't be read.
+      RunError: the folder or an image can't be read, or folders link to each other in a circle.
     """
     roots = _splits(path)
     if split not in roots:
@@ -37,23 +45,45 @@ def load(
     paths, labels = _examples(roots[split], class_names)
     if not paths:
         raise UsageError(
-            f"{roots[split]}: no images found; expected {', '.join(sorted(images.SUFFIXES))} files in the "
-            "folder, or in one folder a class"
+            f"{shown(roots[split])}: no images found; expected {', '.join(sorted(images.SUFFIXES))} files in "
+            "the folder, or in one folder a class"
         )
-    shape = _probe(paths, size, channels)
+    stand_ins = StandIns(len(paths), skip_corrupt)
+    first, shape = _probe(paths, size, channels, stand_ins)
+
+    def decode(place: int) -> tuple[int, np.ndarray]:
+        chosen = paths[place]
+        image = images.decode(_read_bytes(chosen), shown(chosen), shape[2], size, oriented=True)
+        if image.shape != shape:
+            raise unequal(shown(first), shape, shown(chosen), image.shape)
+        return place, image
 
     def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
-        def decode(place: int) -> np.ndarray:
-            chosen = paths[indices[place]]
-            image = images.decode(_read_bytes(chosen), str(chosen), shape[2], size, oriented=True)
-            if image.shape != shape:
-                raise unequal(str(paths[0]), shape, str(chosen), image.shape)
+        used = np.array(indices)
+
+        def make(number: int) -> np.ndarray:
+            used[number], image = stand_ins.read(decode, int(indices[number]))
             return image
 
-        picked = images.stack(decode, len(indices), shape)
-        return with_labels(picked, labels[indices] if class_names else None)
+        picked = images.stack(make, len(indices), shape)
+        return with_labels(picked, labels[used] if class_names else None)
 
-    return Dataset(name, split, shape, len(class_names), class_names, len(paths), fetch)
+    return Dataset(
+        name,
+        split,
+        shape,
+        len(class_names),
+        class_names,
+        len(paths),
+        fetch,
+        skipped=stand_ins.skipped,
+    )
+
+
+def shown(path: epath.Path) -> str:
+    """The path as a message can hold it: in one line, and printable where a name is not in UTF-8."""
+    text = str(path)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def unequal(first: str, first_shape: Sequence[int], other: str, other_shape: Sequence[int]) -> UsageError:
@@ -91,20 +121,24 @@ def _examples(root: epath.Path, class_names: tuple[str, ...]) -> tuple[list[epat
             f"class folders ({folders[0].name})" if folders else f"a labelled split (class {class_names[0]})"
         )
         raise UsageError(
-            f"{root}: holds images ({files[0].name}) beside {where}; "
+            f"{shown(root)}: holds images ({files[0].name}) beside {where}; "
             "move the images into class folders, or the folders elsewhere"
         )
     paths, labels = [], []
     for folder in folders:
-        found = _below(folder)
+        found = _below(folder, (os.path.realpath(root),))
         paths += found
         labels += [class_names.index(folder.name)] * len(found)
     return paths, np.array(labels, np.int32)
 
 
-def _below(folder: epath.Path) -> list[epath.Path]:
+def _below(folder: epath.Path, above: tuple[str, ...]) -> list[epath.Path]:
+    """All image files in a folder and the folders in it. `above`: the real places of those it lies in."""
+    place = os.path.realpath(folder)
+    if place in above:
+        raise RunError(f"{shown(folder)}: a link to a folder that it lies in; remove the link")
     folders, files = _list(folder)
-    return files + [path for inner in folders for path in _below(inner)]
+    return files + [path for inner in folders for path in _below(inner, (*above, place))]
 
 
 def _list(folder: epath.Path) -> tuple[list[epath.Path], list[epath.Path]]:
@@ -116,7 +150,7 @@ def _list(folder: epath.Path) -> tuple[list[epath.Path], list[epath.Path]]:
         known = set(files)
         return [path for path in entries if path not in known and path.is_dir()], files
     except OSError as error:
-        raise RunError(f"{folder}: can't be listed ({error.strerror or error})") from error
+        raise RunError(f"{shown(folder)}: can't be listed ({error.strerror or error})") from error
 
 
 def _name(path: epath.Path) -> str:
@@ -124,22 +158,34 @@ def _name(path: epath.Path) -> str:
 
 
 def _probe(
-    paths: list[epath.Path], size: tuple[int, int] | None, channels: int | None
-) -> tuple[int, int, int]:
-    """(H, W, C) of the set, from the heads of some of its images."""
-    first = images.probe(_read_bytes(paths[0]), str(paths[0]), oriented=True)
+    paths: list[epath.Path], size: tuple[int, int] | None, channels: int | None, stand_ins: StandIns
+) -> tuple[epath.Path, tuple[int, int, int]]:
+    """(H, W, C) of the set, from the heads of some of its images, and the path of the first of these."""
+
+    def look(place: int) -> tuple[epath.Path, tuple[int, int, int]]:
+        path = paths[place]
+        return path, images.probe(_read_bytes(path), shown(path), oriented=True)
+
+    path, first = stand_ins.read(look, 0)
     if size is None:
         places = np.unique(np.linspace(0, len(paths) - 1, _PROBED).astype(int))
-        for path in (paths[place] for place in places[1:]):
-            other = images.probe(_read_bytes(path), str(path), oriented=True)
-            if other[:2] != first[:2]:
-                raise unequal(str(paths[0]), first, str(path), other)
+        for place in places[1:].tolist():
+            other, found = stand_ins.read(look, place)
+            if found[:2] != first[:2]:
+                raise unequal(shown(path), first, shown(other), found)
     height, width = size or first[:2]
-    return height, width, channels or first[2]
+    return path, (height, width, channels or first[2])
 
 
 def _read_bytes(path: epath.Path) -> bytes:
     try:
         return path.read_bytes()
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{shown(path)}: the file is gone since its folder was listed, or is a link to nothing; "
+            "put it back, or train a new run on what is there"
+        ) from error
+    except IsADirectoryError as error:
+        raise RunError(f"{shown(path)}: a folder, and named like an image; rename it") from error
     except OSError as error:
-        raise RunError(f"{path}: can't be read ({error.strerror or error})") from error
+        raise RunError(f"{shown(path)}: can't be read ({error.strerror or error})") from error

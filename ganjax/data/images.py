@@ -5,6 +5,7 @@ import contextlib
 import functools
 import io
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,12 @@ if TYPE_CHECKING:  # Pillow itself is imported where it is used: `import ganjax.
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _WORKERS = min(32, os.cpu_count() or 1)
+_here = threading.local()  # `alone`: this thread decodes by itself
 _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
+
+
+class Damaged(RunError):
+    """The content of an image can't be decoded; other images of the set may be whole."""
 
 
 def check_size(image_size: int | Sequence[int] | None) -> tuple[int, int] | None:
@@ -129,9 +135,23 @@ def fit_array(array: np.ndarray, channels: int, size: tuple[int, int] | None) ->
     return fit(Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array), channels, size)
 
 
+@contextlib.contextmanager
+def in_this_thread() -> Iterator[None]:
+    """Within it, `stack` makes images in the calling thread: for one that is itself one of several."""
+    before, _here.alone = getattr(_here, "alone", False), True
+    try:
+        yield
+    finally:
+        _here.alone = before
+
+
 def stack(make: Callable[[int], np.ndarray], count: int, shape: tuple[int, ...]) -> np.ndarray:
     """uint8 [count, *shape] of the images `make(0)` to `make(count - 1)`, made by several threads."""
     result = np.empty((count, *shape), np.uint8)
+    if getattr(_here, "alone", False):
+        for place in range(count):
+            result[place] = make(place)
+        return result
     chunk = min(64, -(-count // _WORKERS))  # a task an image would cost more than a small image
 
     def fill(start: int) -> None:
@@ -165,15 +185,18 @@ def _convert(image: "Image.Image", channels: int, name: str) -> "Image.Image":
 
 @contextlib.contextmanager
 def _reading(name: str) -> Iterator[None]:
-    """Turns what Pillow raises on a bad image into a RunError that names the image."""
-    from PIL import Image, UnidentifiedImageError
+    """Turns whatever Pillow raises on a bad image into a `Damaged` that names the image."""
+    from PIL import UnidentifiedImageError
 
     try:
         yield
+    except (RunError, MemoryError):
+        raise
     except UnidentifiedImageError as error:
-        raise RunError(f"{name}: not an image in a known format; remove or replace it") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
-        raise RunError(f"{name}: the image can't be decoded ({error}); remove or replace it") from error
+        raise Damaged(f"{name}: not an image in a known format; remove or replace it") from error
+    except Exception as error:  # each of Pillow's decoders has its own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Damaged(f"{name}: the image can't be decoded ({reason}); remove or replace it") from error
 
 
 @functools.cache

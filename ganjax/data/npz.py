@@ -1,12 +1,14 @@
 """Images in an `.npz`: `image` and optional `label`; `image_test` and `label_test` for a test split."""
 
+import struct
 import zipfile
 import zlib
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from etils import epath
 
+from ganjax.data import dataset
 from ganjax.data.dataset import Dataset, fetch_arrays, numbered
 from ganjax.errors import RunError, UsageError
 
@@ -41,7 +43,11 @@ def load(
     height, width = size or shape[1:3]
     image_shape = (height, width, channels or shape[3])
 
-    def read() -> tuple[np.ndarray, np.ndarray | None]:
+    def read() -> tuple[Any, np.ndarray | None]:
+        if np.prod(shape, dtype=np.int64) > dataset.MEMORY_BUDGET:
+            rows = _rows(path, image_key)
+            if rows is not None:
+                return rows, label
         return _read(path, image_key), label
 
     return Dataset(
@@ -81,10 +87,15 @@ def _inspect(path: epath.Path) -> tuple[dict[str, tuple[tuple[int, ...], np.dtyp
 
 
 def _header(content: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    shape, _, dtype = _read_header(content)
+    return shape, dtype
+
+
+def _read_header(content: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """An array's shape, whether it is laid out column by column, and its type."""
     version = np.lib.format.read_magic(content)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(content)
-    return shape, dtype
+    return read(content)
 
 
 def _read(path: epath.Path, key: str) -> np.ndarray:
@@ -97,6 +108,48 @@ def _read(path: epath.Path, key: str) -> np.ndarray:
         raise _damaged(path, error) from error
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(path, error) from error
+
+
+class _Rows:
+    """An array of bytes that stays in its file, of which rows are read."""
+
+    def __init__(self, path: epath.Path, offset: int, shape: tuple[int, ...]):
+        self.shape = shape
+        self._path, self._offset = path, offset
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        wanted = np.atleast_1d(index)
+        result = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+        try:
+            # Not a memory map: of a file that is cut off meanwhile, that would end the process with a signal
+            with self._path.open("rb") as file:
+                for row, place in zip(result, wanted.tolist(), strict=True):
+                    file.seek(self._offset + place * row.nbytes)
+                    content = file.read(row.nbytes)
+                    if len(content) < row.nbytes:
+                        raise EOFError("it is cut off")
+                    row[:] = np.frombuffer(content, np.uint8).reshape(row.shape)
+        except (OSError, EOFError) as error:
+            raise _damaged(self._path, error) from error
+        return result if np.ndim(index) else result[0]
+
+
+def _rows(path: epath.Path, key: str) -> _Rows | None:
+    """The array of bytes in its file; None where it is compressed, or not laid out row by row."""
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            member = archive.getinfo(f"{key}.npy")
+            if member.compress_type != zipfile.ZIP_STORED:
+                return None
+            with archive.open(member) as content:
+                shape, in_columns, _ = _read_header(content)
+                start = content.tell()
+            # Its own head, in front of the content, is 30 bytes and two fields whose lengths it has
+            file.seek(member.header_offset + 26)
+            start += member.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+    except (OSError, EOFError, ValueError, KeyError, struct.error, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
+    return None if in_columns else _Rows(path, start, shape)
 
 
 def _image_shape(name: str, key: str, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int, int, int]:

@@ -24,6 +24,7 @@ import numpy as np
 from etils import epath
 
 from ganjax.data import images
+from ganjax.data.damage import StandIns
 from ganjax.data.dataset import Dataset, numbered, with_labels
 from ganjax.data.folder import unequal
 from ganjax.errors import RunError, UsageError, nearest
@@ -61,7 +62,12 @@ def find(name: str, root: epath.Path) -> Any | None:
 
 
 def from_folder(
-    path: epath.Path, name: str, split: str, size: tuple[int, int] | None, channels: int | None
+    path: epath.Path,
+    name: str,
+    split: str,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    skip_corrupt: bool = False,
 ) -> Dataset:
     """The prepared copy in a folder that holds a `dataset_info.json`.
 
@@ -75,11 +81,16 @@ def from_folder(
         builder = read_only_builder.builder_from_directory(os.fspath(path))
     except Exception as error:
         raise _unreadable(path, error) from error
-    return from_builder(builder, name, split, size, channels)
+    return from_builder(builder, name, split, size, channels, skip_corrupt)
 
 
 def from_builder(
-    builder: Any, name: str, split: str, size: tuple[int, int] | None, channels: int | None
+    builder: Any,
+    name: str,
+    split: str,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    skip_corrupt: bool = False,
 ) -> Dataset:
     """A prepared set: its image feature and, where there is one, its class label.
 
@@ -89,6 +100,7 @@ def from_builder(
       split: one of the builder's, or a slice of one ("train[:10%]").
       size: (H, W) to bring images to; None keeps their own.
       channels: 1, 3, 4 or None for the set's own.
+      skip_corrupt: as `ganjax.data.load` has it.
     Raises:
       UsageError: no such split, no 8-bit image feature, or images of several sizes and no `size`.
       RunError: the copy can't be read.
@@ -112,11 +124,17 @@ def from_builder(
     )
 
     records = _records(builder, split)
-    shape = info.features[image_key].shape
+    stand_ins = StandIns(num_examples, skip_corrupt)
+    shape, first = info.features[image_key].shape, 0
     if size is None and None in shape:
+
+        def look(place: int) -> tuple[int, tuple[int, int, int]]:
+            (record,) = records([place])
+            return place, images.probe(_value(record, image_key), _example(name, split, place))
+
         with _reading(builder):
-            (record,) = records([0])
-            shape = (*images.probe(_value(record, image_key), _example(name, split, 0))[:2], shape[2])
+            first, (height, width, _) = stand_ins.read(look, 0)
+        shape = (height, width, shape[2])
     height, width = size or shape[:2]
     image_shape = (height, width, channels or shape[2])
     if image_shape[2] not in (1, 3, 4):
@@ -124,21 +142,35 @@ def from_builder(
 
     def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
         places = indices.tolist()
+        label = np.zeros(len(places), np.int32)
         with _reading(builder):
-            examples = records(places)
-            label = [_value(record, label_key) for record in examples] if label_key and num_classes else None
+            examples = dict(zip(places, records(places), strict=True))
 
-            def decode(place: int) -> np.ndarray:
-                where = _example(name, split, places[place])
-                encoded = _value(examples[place], image_key)
-                image = images.decode(encoded, where, image_shape[2], size)
+            def decode(place: int) -> tuple[np.ndarray, int]:
+                record = examples[place] if place in examples else records([place])[0]
+                where = _example(name, split, place)
+                image = images.decode(_value(record, image_key), where, image_shape[2], size)
                 if image.shape != image_shape:
-                    raise unequal(_example(name, split, 0), image_shape, where, image.shape)
+                    raise unequal(_example(name, split, first), image_shape, where, image.shape)
+                return image, _value(record, label_key) if label_key and num_classes else 0
+
+            def make(number: int) -> np.ndarray:
+                image, label[number] = stand_ins.read(decode, places[number])
                 return image
 
-            return with_labels(images.stack(decode, len(places), image_shape), label)
+            picked = images.stack(make, len(places), image_shape)
+            return with_labels(picked, label if num_classes else None)
 
-    return Dataset(name, split, image_shape, num_classes, class_names, num_examples, fetch)
+    return Dataset(
+        name,
+        split,
+        image_shape,
+        num_classes,
+        class_names,
+        num_examples,
+        fetch,
+        skipped=stand_ins.skipped,
+    )
 
 
 def prepare(name: str, root: epath.Path) -> Any:
@@ -355,6 +387,8 @@ def _tfrecords(instructions: Sequence[Any]) -> Callable[[Sequence[int]], list[by
       instructions: TFDS's, with filename, skip and take.
     """
 
+    lock = threading.Lock()  # of several threads that come first, one makes the index
+
     @functools.cache
     def index() -> list[tuple[str, int, int]]:
         places = []
@@ -371,10 +405,12 @@ def _tfrecords(instructions: Sequence[Any]) -> Callable[[Sequence[int]], list[by
 
     def read(wanted: Sequence[int]) -> list[bytes]:
         records: dict[int, bytes] = {}
+        with lock:
+            known = index()
         with contextlib.ExitStack() as stack:
             files: dict[str, IO[bytes]] = {}
             for place in sorted(set(wanted)):
-                filename, offset, length = index()[place]
+                filename, offset, length = known[place]
                 if filename not in files:
                     files[filename] = stack.enter_context(epath.Path(filename).open("rb"))
                 files[filename].seek(offset)

@@ -1,24 +1,35 @@
 """The order of examples: a pure function of the seed and the place in the run."""
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
 from ganjax.errors import UsageError
 
 
-@functools.lru_cache(maxsize=16)  # only saves time: a batch needs one epoch's order, seldom two
 def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
-    """A permutation of the examples, int64 [num_examples], for one epoch under one seed.
+    """A permutation of the examples, int64 [num_examples], for one epoch under one seed. Read-only.
 
     Sorted raw Philox output, not `Generator.permutation`: numpy promises that the bit streams stay as they
     are between versions and platforms, and promises nothing of what its distributions make of them.
     """
-    # the epoch as a spawn key: as a second word of entropy it could run into the words of a large seed
-    bits = np.random.Philox(np.random.SeedSequence(seed, spawn_key=(epoch,)))
-    order = np.argsort(bits.random_raw(num_examples), kind="stable").astype(np.int64)
-    order.flags.writeable = False
-    return order
+    return _orders(num_examples, seed)(epoch)
+
+
+# Only saves time. The sets that are read in turn are few, but one may have many millions of examples: of each
+# the orders of two epochs are kept, which is what batches around the end of an epoch are cut from.
+@functools.lru_cache(maxsize=16)
+def _orders(num_examples: int, seed: int) -> Callable[[int], np.ndarray]:
+    @functools.lru_cache(maxsize=2)
+    def order_of(epoch: int) -> np.ndarray:
+        # the epoch as a spawn key: as a second word of entropy it could run into the words of a large seed
+        bits = np.random.Philox(np.random.SeedSequence(seed, spawn_key=(epoch,)))
+        order = np.argsort(bits.random_raw(num_examples), kind="stable").astype(np.int64, copy=False)
+        order.flags.writeable = False
+        return order
+
+    return order_of
 
 
 def batch_indices(num_examples: int, seed: int, start: int, count: int) -> np.ndarray:

@@ -13,6 +13,9 @@ class Source(Protocol):
 
     `indices` runs on the host with numpy, so that every platform sees the same batches. A source that
     joins several data sets (labelled and unlabelled, two domains) answers with trees of the same form.
+
+    `read` may be called by several threads at once. A source that can put up with damaged examples has
+    besides a sequence `skipped`, a line for each that it met, which the loop passes on.
     """
 
     def indices(self, seed: int, start: int, count: int) -> Any:

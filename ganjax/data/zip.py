@@ -24,6 +24,11 @@ class Zip:
             raise UsageError("Zip of no sources: expected at least one")
         self.sources = dict(sources)
 
+    @property
+    def skipped(self) -> list[str]:
+        """A line for every damaged image that was met and replaced, in any of the sources."""
+        return [line for source in self.sources.values() for line in getattr(source, "skipped", ())]
+
     def indices(self, seed: int, start: int, count: int) -> dict[str, Any]:
         """key -> that source's indices, under a seed made from `seed` and the key.
 

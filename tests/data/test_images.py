@@ -1,4 +1,6 @@
 import io
+import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -74,6 +76,65 @@ def test_cmyk_and_floats():
         images.decode(encode(np.zeros((2, 2), np.float32), "TIFF"), "x.tif")
 
 
+@pytest.mark.parametrize(
+    ("image", "kind", "channels", "expected"),
+    [
+        (Image.new("LA", (1, 1), (40, 255)), "PNG", None, [40]),
+        (Image.new("LA", (1, 1), (40, 0)), "PNG", None, [255]),  # transparent: laid on white
+        (Image.new("LA", (1, 1), (40, 0)), "PNG", 4, [40, 40, 40, 0]),
+        (Image.new("1", (1, 1), 1), "PNG", None, [255]),
+        (Image.new("1", (1, 1), 0), "PNG", 3, [0, 0, 0]),
+        (Image.new("I", (1, 1), 32896), "TIFF", 3, [128, 128, 128]),
+        (Image.new("I;16", (1, 1), 32896), "TIFF", None, [128]),
+        (Image.new("CMYK", (1, 1), (0, 255, 255, 0)), "TIFF", 1, [76]),
+        (Image.new("YCbCr", (1, 1), (255, 128, 128)), "TIFF", None, [255, 255, 255]),
+        (Image.new("RGBA", (1, 1), (9, 8, 7, 255)), "WEBP", 3, [9, 8, 7]),
+    ],
+    ids=lambda x: x if isinstance(x, str) else getattr(x, "mode", None),
+)
+def test_modes(image, kind, channels, expected):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    assert images.decode(encode(image, kind, **options), "x", channels)[0, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_of_an_animation_the_first_frame(kind):
+    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue", "lime")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    with Image.open(io.BytesIO(content)) as image:
+        assert getattr(image, "n_frames", 1) == 3
+    assert images.decode(content, "x", 3)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_values_without_a_known_range():
+    deep = Image.fromarray(np.array([[70_000]], np.int32))
+    with pytest.raises(RunError, match=r"x.tif: pixels outside 0 to 65535; save the image with 8 bits"):
+        images.decode(encode(deep, "TIFF"), "x.tif")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM"])
+def test_whatever_is_wrong_the_error_names_the_file(kind):
+    """Bytes are changed and cut off at random: an image comes out, or an error of one line."""
+    draw = np.random.default_rng(0)
+    content = np.frombuffer(encode(np.kron(RGB, np.ones((5, 5, 1), np.uint8)), kind), np.uint8)
+    errors = []
+    for _ in range(60):
+        changed = content[: draw.integers(len(content) // 2, len(content) + 1)].copy()
+        places = draw.integers(0, len(changed), 3)
+        changed[places] = draw.integers(0, 256, 3)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's, of tags that it doesn't understand
+                images.decode(changed.tobytes(), "cat.png", 3, (4, 4), oriented=True)
+        except RunError as error:
+            errors.append(str(error))
+    assert len(errors) > 5
+    for text in errors:
+        assert text.startswith("cat.png: ")
+        assert text.isprintable()
+
+
 def test_exif_orientation():
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by a quarter
@@ -122,6 +183,24 @@ def test_good_sizes_and_channels():
     assert images.check_size([8, 4]) == (8, 4)
     with pytest.raises(UsageError, match="channels=2"):
         images.check_channels(2)
+
+
+def test_stack_in_this_thread():
+    used = set()
+
+    def make(place):
+        used.add(threading.current_thread())
+        return np.full((1, 1, 1), place, np.uint8)
+
+    with images.in_this_thread(), images.in_this_thread():
+        pass
+    images.stack(make, 200, (1, 1, 1))
+    assert threading.current_thread() not in used
+    used.clear()
+    with images.in_this_thread():
+        stacked = images.stack(make, 200, (1, 1, 1))
+    assert used == {threading.current_thread()}
+    np.testing.assert_array_equal(stacked.ravel(), np.arange(200))
 
 
 def test_stack_keeps_the_order():

@@ -16,15 +16,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganjax.data import load, prepared
+from ganjax.data import Feed, load, prepared
 from ganjax.errors import RunError, UsageError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), np.uint8)
 LABELS = [1, 0, 1, 1, 0, 1]
 
 
-def _prepare(root, *, images: Sequence[np.ndarray] | np.ndarray = IMAGES, label=True, shape=(4, 5, 3)):
-    """A set `tiny_shapes` of PNGs under `root`, in array_record, with a feature that no GAN reads."""
+def _prepare(
+    root,
+    *,
+    images: Sequence[np.ndarray] | np.ndarray = IMAGES,
+    label=True,
+    shape=(4, 5, 3),
+    damaged: Sequence[int] = (),
+):
+    """A set `tiny_shapes` of PNGs under `root`, in array_record, with a feature that no GAN reads.
+
+    Those whose number is in `damaged` are cut off.
+    """
     import tensorflow_datasets as tfds
 
     class TinyShapes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -44,6 +54,8 @@ def _prepare(root, *, images: Sequence[np.ndarray] | np.ndarray = IMAGES, label=
             for i in range(count):
                 buffer = io.BytesIO()
                 Image.fromarray(images[i]).save(buffer, "PNG")
+                if i in damaged:
+                    buffer.truncate(45)
                 buffer.seek(0)
                 example = {"image": buffer, "note": f"number {i}"}
                 yield i, {**example, "label": LABELS[i]} if label else example
@@ -111,6 +123,36 @@ def test_resident_and_random_access_read_the_same(copy, monkeypatch):
     assert got["image"].shape == (9, 8, 10, 3)
     for key in expected:
         np.testing.assert_array_equal(got[key], expected[key])
+
+
+def test_read_ahead_from_any_place_by_any_number_of_threads(copy, monkeypatch):
+    monkeypatch.setattr("ganjax.data.dataset.MEMORY_BUDGET", 0)
+    data = load("tiny_shapes", data_dir=copy)
+    expected = [data.read(data.indices(3, 20 * k, 20)) for k in range(5)]
+    for workers in (0, 1, 3):
+        data = load("tiny_shapes", data_dir=copy)
+        with Feed(data, seed=3, first=40, batch_size=20, count=3, workers=workers) as feed:
+            for got, batch in zip(feed, expected[2:], strict=True):
+                np.testing.assert_array_equal(got["image"], batch["image"])
+                np.testing.assert_array_equal(got["label"], batch["label"])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_damaged_images_in_a_copy(tmp_path, known):
+    """In a set whose declaration has the size, and in one of which an image is looked at for it."""
+    _prepare(tmp_path, shape=(4, 5, 3) if known else (None, None, 3), damaged=(1, 2, 5))
+    with pytest.raises(RunError, match=r"tiny_shapes, example \d of train: the image can't be decoded"):
+        load("tiny_shapes", data_dir=tmp_path).resident()
+    data = load("tiny_shapes", data_dir=tmp_path, skip_corrupt=True)
+    batch = data.read(np.arange(6))
+    assert len(data.skipped) == 3
+    whole = {IMAGES[i].tobytes(): LABELS[i] for i in (0, 3, 4)}
+    places = [whole.get(image.tobytes()) for image in batch["image"]]
+    assert places == batch["label"].tolist()  # each with its own label
+    damaged = {int(line.split("example ")[1].split(" ")[0]) for line in data.skipped}
+    for place in damaged:
+        successor = next(p % 6 for p in range(place, place + 6) if p % 6 not in damaged)
+        np.testing.assert_array_equal(batch["image"][place], batch["image"][successor])
 
 
 def test_slices_and_other_splits(copy):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ganjax.data import batch_indices
+from ganjax.data import batch_indices, sampling
 from ganjax.data.sampling import epoch_order
 from ganjax.errors import UsageError
 
@@ -25,7 +25,7 @@ def test_every_epoch_is_a_permutation_and_differs():
 def test_any_access_order_gives_the_same():
     steps = [9, 0, 4, 9, 2]
     first = [batch_indices(10, 1, 3 * step, 3) for step in steps]
-    epoch_order.cache_clear()
+    sampling._orders.cache_clear()
     again = [batch_indices(10, 1, 3 * step, 3) for step in sorted(steps)]
     np.testing.assert_array_equal(first[1], again[0])
     np.testing.assert_array_equal(first[0], again[-1])
@@ -53,6 +53,13 @@ def test_a_set_smaller_than_a_batch():
 def test_a_batch_is_the_callers_own():
     batch_indices(10, 0, 0, 10)[:] = 0
     assert sorted(batch_indices(10, 0, 0, 10)) == list(range(10))
+
+
+def test_of_a_set_two_orders_are_kept():
+    for epoch in range(5):
+        epoch_order(11, 2, epoch)
+    assert epoch_order(11, 2, 4) is epoch_order(11, 2, 4)
+    assert sampling._orders(11, 2).cache_info().currsize == 2
 
 
 def test_late_steps_cost_no_more():
