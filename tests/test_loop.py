@@ -155,7 +155,7 @@ def test_saves_at_the_end_only_if_nothing_else_is_asked_for(tmp_path):
 def test_saves_by_time_also_in_stages_shorter_than_that(tmp_path, monkeypatch):
     """20 seconds a step by this clock: after more than a minute a checkpoint, whichever stage it is."""
     now = [0.0]
-    monkeypatch.setattr(loop, "time", types.SimpleNamespace(monotonic=lambda: now[0], time=time.time))
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
 
     class Clock(Recorder):
         def progress(self, step, images, metrics):
@@ -310,7 +310,7 @@ def test_times_add_up_over_resumes(tmp_path):
         train(
             checkpoints=Checkpoints(tmp_path),
             schedule=QUIET._replace(stop=stop),
-            started=time.time() - 100,
+            started=time.monotonic() - 100,
         )
         for stop in (3, 6, None)
     ]

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 
 from ganjax import loop
-from ganjax.checkpoint import Checkpoints
+from ganjax.checkpoint import Best, Checkpoints
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
 from ganjax.errors import RunError
@@ -25,12 +25,19 @@ from ganjax.report.progress import Progress, duration
 
 def run(command: Command) -> int:
     """Trains; returns the exit code."""
+    best = workdir.best_of(command)  # first of all: to build the run takes a while
+    with workdir.claimed(command) as run:
+        return _train(command, run, best)
+
+
+def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
     flags = command.flags
     signals = command.signals
-    run = workdir.claim(command)
     signals.noting = True
-    with Watcher(run.folder) as watcher:
-        checkpoints = Checkpoints(run.folder / "checkpoints", keep=flags.keep)
+    with (
+        Watcher(run.folder) as watcher,
+        Checkpoints(run.folder / "checkpoints", keep=flags.keep, best=best) as checkpoints,
+    ):
         result = loop.train(
             run.experiment,
             seed=flags.seed,
