@@ -1,6 +1,6 @@
 """A run that is killed again and again, at random moments: it goes on each time, to the same end.
 
-    python -m benchmarks.crash --rounds=100 [--seed=0] [--workdir=DIR] [--verbose]
+    python -m benchmarks.crash --rounds=100 [--seed=0] [--experiment=cgan_mnist] [--workdir=DIR] [--verbose]
 
 A round is a start by the real command line, a SIGKILL, and the start after it. Half of the kills are aimed at
 saving: they wait until a checkpoint is being written. The others fall anywhere from the start of the process
@@ -11,7 +11,7 @@ What is demanded of every round: the start after the kill goes on from the last 
 disk at the kill, no checkpoint is damaged, nobody sees a traceback, and the steps that are lost are those
 since the last save, or, where it was still being written, the one before it. Exit code 1 if anything fails.
 
-The experiment is cgan_mnist at its smallest, on the machine's default platform. Linux and macOS.
+The experiment is at its smallest (`TINY`), on the machine's default platform. Linux and macOS.
 """
 
 import argparse
@@ -30,7 +30,6 @@ from typing import NamedTuple
 from benchmarks.command_line import Parser, positive
 
 ROOT = pathlib.Path(__file__).parents[1]
-EXPERIMENT = "cgan_mnist"
 PATIENCE = 600.0  # seconds for a process to end by itself
 POLL = 0.001  # seconds
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is not whole
@@ -46,6 +45,7 @@ class Options(NamedTuple):
       steps: of a run.
       save_steps: a checkpoint every so many.
       verbose: a line for each round.
+      experiment: what is trained, as on the command line.
     """
 
     rounds: int
@@ -54,6 +54,7 @@ class Options(NamedTuple):
     steps: int = 120
     save_steps: int = 5
     verbose: bool = False
+    experiment: str = "cgan_mnist"
 
 
 class Life(NamedTuple):
@@ -108,9 +109,9 @@ def command(options: Options, workdir: pathlib.Path) -> list[str]:
     """The command line of a run."""
     from ganjax.cli import experiments  # imports jax
 
-    tiny = {**experiments.find(EXPERIMENT, "experiments").TINY, "steps": options.steps}
+    tiny = {**experiments.find(options.experiment, "experiments").TINY, "steps": options.steps}
     return [
-        *(sys.executable, "run.py", f"--experiment={EXPERIMENT}", f"--workdir={workdir}"),
+        *(sys.executable, "run.py", f"--experiment={options.experiment}", f"--workdir={workdir}"),
         *(f"--config.{name}={value}" for name, value in tiny.items()),
         *("--parallel=none", "--log_steps=1", "--preview_steps=0"),
         *(f"--save_steps={options.save_steps}", "--save_minutes=0"),
@@ -259,6 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=positive(int), default=100, help="kills (100)")
     parser.add_argument("--seed", type=int, default=0, help="of their moments (0)")
+    parser.add_argument("--experiment", default="cgan_mnist", help="by name or file (cgan_mnist)")
     parser.add_argument("--workdir", type=pathlib.Path, help="for the runs; default: a temporary one")
     parser.add_argument("--steps", type=positive(int), default=120, help="of a run (120)")
     parser.add_argument("--save_steps", type=positive(int), default=5, help="steps to a checkpoint (5)")
@@ -269,8 +271,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--workdir={given}: expected an empty folder, or a new one")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="ganjax-crash-")) if given is None else given.absolute()
     start = time.monotonic()
+    shown, experiment = options.verbose, options.experiment
     summary = crash(
-        Options(options.rounds, options.seed, folder, options.steps, options.save_steps, options.verbose)
+        Options(options.rounds, options.seed, folder, options.steps, options.save_steps, shown, experiment)
     )
     for line in summary.failures:
         print(f"FAILED {line}")
