@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.command_line import Parser, positive
 
@@ -206,7 +206,8 @@ def crash(options: Options) -> Summary:
     while kills < options.rounds or not fresh:
         workdir = options.folder / f"run{number}"
         aimed = kills % 2 == 0
-        plan = {"saves": draw.randint(1, 4), "delay": draw.choice((0.0, draw.uniform(0.0, 0.05)))}
+        plan: dict[str, Any] = {"saves": draw.randint(1, 4)}
+        plan["delay"] = draw.choice((0.0, draw.uniform(0.0, 0.05)))
         if not aimed:
             plan = {"seconds": draw.uniform(0.0, span)}
         if kills == options.rounds:

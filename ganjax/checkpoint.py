@@ -107,7 +107,7 @@ def fingerprint(tree: Tree) -> str:
     digest = hashlib.sha256()
     for name, leaf in flatten(tree).items():
         digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
-        digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))  # no copy: states are large
+        digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)  # no copy: it may be large
     return digest.hexdigest()
 
 
