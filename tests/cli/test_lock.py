@@ -122,6 +122,29 @@ def test_of_many_at_once_one_has_it(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_was_removed_before_it_was_locked_is_not_taken_for_the_lock(tmp_path, monkeypatch):
+    """As by a process that has just ended: a lock on a file without a name keeps nobody out."""
+    real = lock.fcntl
+    assert real is not None
+    calls = []
+
+    class Removing:
+        LOCK_EX, LOCK_NB = real.LOCK_EX, real.LOCK_NB
+
+        @staticmethod
+        def flock(file: int, how: int) -> None:
+            calls.append(file)
+            if len(calls) == 1:
+                (tmp_path / NAME).unlink()
+            real.flock(file, how)
+
+    monkeypatch.setattr(lock, "fcntl", Removing)
+    with locked(tmp_path):
+        assert len(calls) == 2
+        with pytest.raises(RunError, match="is training there"), locked(tmp_path):
+            pass
+
+
 def test_a_forked_child_does_not_keep_it(tmp_path):
     """As a worker that loads data does, and that outlives its parent."""
     code = f"""

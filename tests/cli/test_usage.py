@@ -107,7 +107,7 @@ WRONG = {
     "save_minutes": ((*TINY_MNIST, "--save_minutes=-1"), r"-1"),
     "best of no metric": (
         (*TINY_MNIST, "--keep_best=fid:max"),
-        r"--keep_best=fid:max: the run has no metric fid; choose from: .*discriminator_loss, .*generator_loss",
+        r"--keep_best=fid:max: the run has no metric fid; choose from: .*discriminator_loss, .*generator_l",
     ),
     "best of no form": (
         (*TINY_MNIST, "--keep_best=generator_loss:low"),
