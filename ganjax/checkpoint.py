@@ -275,6 +275,9 @@ class Checkpoints:
             leaves, meta, damage = self._try_to_read(step)
             if damage is None:
                 return self._fit(step, target, leaves, meta), meta
+            if self._read_only and not self._path(step).exists():  # the run that trains removed it meanwhile
+                self._manager.reload()
+                return self.restore(target, warn)
             fate = "ignored" if self._read_only else f"set aside as {self._set_aside(step)}"
             warn(f"the checkpoint of step {step} is damaged ({damage}); {fate}")
         if steps:
@@ -316,6 +319,9 @@ class Checkpoints:
                 best = Best.parse(text)
                 return best.of(self._values_of(best))
         return None
+
+    def _path(self, step: int) -> epath.Path:
+        return self.folder / f"{step:0{_DIGITS}d}"
 
     def _steps(self) -> list[int]:
         return sorted(self._manager.all_steps())
@@ -360,6 +366,7 @@ class Checkpoints:
         if self._best is not None:
             self._values |= _value(self._best, step, meta)
         steps = self._steps()
+        self._values = {s: value for s, value in self._values.items() if s in steps}
         kept = {*steps[-self._keep :], self._best and self._best.of(self._values)}
         try:
             for old in steps:
@@ -374,7 +381,7 @@ class Checkpoints:
             ) from error
 
     def _remove(self, step: int) -> None:
-        folder = self.folder / f"{step:0{_DIGITS}d}"
+        folder = self._path(step)
         if "://" in os.fspath(folder):  # a bucket can't rename
             self._manager.delete(step)
         else:  # a process that is killed leaves no half of it under its name
@@ -436,28 +443,30 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> epath.Path:
         aside = self.folder.parent / "damaged"
-        name = f"{step:0{_DIGITS}d}"
+        name = self._path(step).name
         try:
             aside.mkdir(parents=True, exist_ok=True)
             free = next(
                 n for n in (name, *(f"{name}-{i}" for i in range(1, 1000))) if not (aside / n).exists()
             )
-            (self.folder / name).rename(aside / free)
+            self._path(step).rename(aside / free)
         except OSError as error:
             raise RunError(
                 f"the checkpoint of step {step} in {self.folder} is damaged, and could not be set aside in "
                 f"{aside} ({_one_line(error)})"
             ) from error
         self._manager.reload()
+        self._values.pop(step, None)
         return aside / free
 
 
 def _silence_abandoned() -> None:
-    """For calls of orbax whose failure we report ourselves; to be called on the main thread.
+    """For calls of orbax whose failure we report ourselves; to be called on the main thread, before them.
 
     Where one of its asyncio tasks fails, orbax abandons the others. Python then prints something for each of
     them: a traceback for a task and a warning for a coroutine when they are collected, and a traceback when
-    tensorstore answers one whose loop is closed, which may be a moment later, and on any thread.
+    tensorstore answers one whose loop is closed, which may be a moment later, and on any thread. So what
+    silences them stays. Python's warning names no module by which orbax's could be told from others.
     """
     _silence_abandoned_tasks()
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)

@@ -298,17 +298,29 @@ def flipped(place: float):
 
 ALTERATIONS = {
     "removed": None,
-    "emptied": lambda content: b"",
     "cut short": cut,
     "a bit flipped early": flipped(0.1),
     "a bit flipped late": flipped(0.6),
-    "the last bit flipped": flipped(0.9999),
     "zeroed": lambda content: bytes(len(content)),
+}
+MORE_ALTERATIONS = {
+    "emptied": lambda content: b"",
+    "the last bit flipped": flipped(0.9999),
     "lengthened": lambda content: content + b"}",
+    **{
+        f"a bit flipped at {place}": flipped(place)
+        for place in (0.0, 0.05, 0.2, 0.3, 0.4, 0.5, 0.7, 0.8, 0.9)
+    },
 }
 
 
-@pytest.mark.parametrize("alteration", ALTERATIONS.values(), ids=ALTERATIONS.keys())
+@pytest.mark.parametrize(
+    "alteration",
+    [
+        *(pytest.param(change, id=name) for name, change in ALTERATIONS.items()),
+        *(pytest.param(change, id=name, marks=pytest.mark.slow) for name, change in MORE_ALTERATIONS.items()),
+    ],
+)
 def test_whatever_is_done_to_a_file_no_wrong_state_is_restored(run, alteration):
     """Every file of the checkpoint in turn: what is restored is exact, or the one before it, and is told."""
     files = [path for path in (run / "checkpoints" / "00000006").rglob("*") if path.is_file()]
@@ -596,6 +608,28 @@ def test_one_checkpoint_by_its_step(run):
     with pytest.raises(RunError, match=r"step 4 in .* is damaged .*; there are those of steps 2, 6$"):
         checkpoints.restore_step(target, 4)
     assert listing(run) == before
+
+
+def test_one_that_is_removed_while_it_is_read_is_not_damaged(run, monkeypatch):
+    """By the run that trains, which has a newer one by then."""
+    checkpoints = Checkpoints(run / "checkpoints", read_only=True)
+    read = Checkpoints._read
+
+    def removed(self, step):
+        for folder in (run / "checkpoints").iterdir():
+            if folder.name != "00000008":
+                shutil.rmtree(folder)
+        (run / "new").rename(run / "checkpoints" / "00000008")
+        monkeypatch.setattr(Checkpoints, "_read", read)
+        return read(self, step)
+
+    with Checkpoints(run / "other") as other:
+        other.save(8, state_of(8), {"step": 8})
+    (run / "other" / "00000008").rename(run / "new")
+    monkeypatch.setattr(Checkpoints, "_read", removed)
+    found = checkpoints.restore(target, silent)
+    assert found is not None
+    assert found[1]["step"] == 8
 
 
 def test_what_a_killed_removal_left_is_ignored_and_cleared(run):

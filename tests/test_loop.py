@@ -236,7 +236,7 @@ def test_a_save_by_time_does_not_wait_for_the_one_before(tmp_path, monkeypatch):
     assert checkpoints.steps()[-1] == 9
 
 
-@pytest.mark.parametrize("stop", [3, 9])
+@pytest.mark.parametrize("stop", [pytest.param(3, marks=pytest.mark.slow), 9])
 def test_a_save_that_fails_in_the_background_ends_the_run(tmp_path, monkeypatch, stop):
     """At the next step, or at the end; then the run goes on from the one before."""
     whole = train()

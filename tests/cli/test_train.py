@@ -244,7 +244,7 @@ def whole(tmp_path_factory) -> str:
     return result_of(folder)["fingerprint"]
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "samples"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", pytest.param("samples", marks=pytest.mark.slow)])
 def test_a_file_that_cannot_be_written_ends_the_run_and_loses_no_checkpoint(run, whole, tmp_path, name):
     """Something is in the place of a log or of the samples; without it the same command goes on."""
     folder = tmp_path / "run"
@@ -301,7 +301,7 @@ def test_on_a_full_disk_the_run_ends_in_one_line_and_goes_on_once_there_is_room(
     assert not (folder / "damaged").exists()
 
 
-@pytest.mark.parametrize("days", [-400, 400])
+@pytest.mark.parametrize("days", [-400, pytest.param(400, marks=pytest.mark.slow)])
 def test_a_clock_that_jumps_changes_nothing(run, tmp_path, monkeypatch, days):
     """The wall clock is set by days at every look at it."""
     now = [time.time()]
