@@ -1,7 +1,10 @@
-"""Side by side with PyTorch: one command for each claim of speed, run from a checkout.
+"""One command for each claim, run from a checkout. Side by side with PyTorch:
 
 python -m benchmarks.train_step --model=dcgan64 --batch=32 --peer=torch,torch-compile
 python -m benchmarks.layers --model=dcgan64
 
-The peers need PyTorch: pip install -e '.[bench]'.
+The peers need PyTorch: pip install -e '.[bench]'. By themselves:
+
+python -m benchmarks.crash --rounds=100
+python -m benchmarks.saving --megabytes=300
 """

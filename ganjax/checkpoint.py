@@ -3,11 +3,12 @@
     checkpoints/00000500/state   every leaf of the state, named by its path
     checkpoints/00000500/meta    step, stage, what the run has used so far, and the state's fingerprint
 
-A checkpoint appears under its name only when it is whole. One that was damaged later is found out by its
-fingerprint, set aside in `damaged/` beside the folder, and the one before it is used.
+A checkpoint appears under its name only when it is whole, and disappears from it at once. One that was
+damaged later is found out by its fingerprint, set aside in `damaged/` beside the folder, and the one before
+it is used.
+docs/checkpoints.md tells a user what there is to know.
 """
 
-import contextlib
 import functools
 import gc
 import hashlib
@@ -15,9 +16,10 @@ import json
 import logging
 import os
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,40 @@ from ganjax.errors import RunError
 from ganjax.gan import GanState, Tree
 
 _DIGITS = 8  # of a step in a folder's name
+# What orbax takes for an unfinished save, and clears when the folder is opened again.
+_UNFINISHED = ".orbax-checkpoint-tmp"
+
+
+class Best(NamedTuple):
+    """What makes a checkpoint the best: the lowest value of a metric, or the highest.
+
+    Of equals the later is the better one.
+    """
+
+    metric: str
+    highest: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "Best":
+        """From `METRIC` or `METRIC:min`, the lowest, or `METRIC:max`, the highest.
+
+        Raises:
+          ValueError: the text is neither.
+        """
+        metric, colon, end = text.rpartition(":")
+        if not colon:
+            metric, end = text, "min"
+        if not metric or end not in ("min", "max"):
+            raise ValueError(f"{text!r} is not METRIC, METRIC:min or METRIC:max")
+        return cls(metric, end == "max")
+
+    def __str__(self) -> str:
+        return f"{self.metric}:{'max' if self.highest else 'min'}"
+
+    def of(self, values: dict[int, float]) -> int | None:
+        """The step with the best value; None where there is none."""
+        sign = 1 if self.highest else -1
+        return max(values, key=lambda step: (sign * values[step], step), default=None)
 
 
 def flatten(tree: Tree) -> dict[str, np.ndarray]:
@@ -71,43 +107,53 @@ def fingerprint(tree: Tree) -> str:
     digest = hashlib.sha256()
     for name, leaf in flatten(tree).items():
         digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
+        digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)  # no copy: it may be large
     return digest.hexdigest()
 
 
 class Checkpoints:
     """The checkpoints of one run.
 
+    One process at a time may open a folder to write in it; of several hosts one (`ganjax.cli.lock` sees to it
+    on the command line). As a context manager it is closed at the end.
+
     Args:
       folder: is made if need be.
       keep: how many of the latest are kept.
+      best: besides them, the best by this is kept. A checkpoint whose meta's `metrics` lack that metric does
+        not count.
       read_only: nothing on disk is changed, and the folder has to exist.
     Raises:
       RunError: the folder can't be made or read.
     """
 
-    def __init__(self, folder: epath.PathLike, keep: int = 3, *, read_only: bool = False):
+    def __init__(
+        self, folder: epath.PathLike, keep: int = 3, *, best: Best | None = None, read_only: bool = False
+    ):
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # we report ourselves what orbax logs
         self.folder = epath.Path(folder)
         if "://" not in os.fspath(self.folder):  # orbax wants it so
             self.folder = self.folder.absolute()
         self._read_only = read_only
-        alone = ocp.options.MultiprocessingOptions()
-        if jax.process_count() > 1:  # else orbax would wait for the other processes, which save nothing
-            alone = ocp.options.MultiprocessingOptions(
-                primary_host=jax.process_index(),
-                active_processes={jax.process_index()},
-                barrier_sync_key_prefix=f"ganjax-{jax.process_index()}",
-            )
+        self._keep, self._best = keep, best
+        self._saving: threading.Thread | None = None
+        self._failure: Exception | None = None  # a RunError, unless it is a mistake of ours
+        self._closed = False
+        this = jax.process_index()
         options = ocp.CheckpointManagerOptions(
+            max_to_keep=None,  # old ones are removed here, for the best of them stays
             # What orbax would overrule in a read-only manager, with a warning each:
-            max_to_keep=None if read_only else keep,
             save_interval_steps=0 if read_only else 1,
-            create=not read_only and alone.active_processes is None,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
+            create=False,  # which orbax can't together with active_processes
+            # A thread of ours saves. Orbax's own leaves the fingerprint and the check of every number to the
+            # caller, and tells of a failure in several places.
             enable_async_checkpointing=False,
-            multiprocessing_options=alone,
+            # Of several hosts, the others are not waited for.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=this, active_processes={this}
+            ),
             step_format_fixed_length=_DIGITS,
         )
         if self.folder.exists() and not self.folder.is_dir():  # orbax would say so only when it saves
@@ -118,44 +164,98 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
         except OSError as error:
             raise RunError(f"{self.folder} can't be used for checkpoints ({_one_line(error)})") from error
+        self._values = {} if best is None or read_only else self._values_of(best)
 
     def steps(self) -> list[int]:
-        """The global steps of the checkpoints there are, ascending."""
-        return sorted(self._manager.all_steps())
+        """The global steps of the checkpoints there are, ascending; waits for one that is being written."""
+        self.settle()
+        return self._steps()
 
-    def save(self, step: int, state: GanState, meta: dict[str, Any]) -> None:
-        """Writes a checkpoint, whole or not at all.
+    def last_good(self) -> str:
+        """A sentence on the last checkpoint, for the end of an error message; waits as `steps` does.
+
+        That a save in the background failed is told with it, and not again.
+        """
+        self.settle()
+        failure, self._failure = self._failure, None
+        return self._last_good() + ("" if failure is None else f" Besides, {failure}")
+
+    def save(self, step: int, state: GanState, meta: dict[str, Any], *, background: bool = False) -> None:
+        """Writes a checkpoint, whole or not at all, and then removes old ones.
 
         Args:
           step: the global step.
-          state: on the host.
-          meta: JSON-able.
+          state: on the host. Saved in the background, its arrays must not be changed any more.
+          meta: JSON-able; is copied.
+          background: a thread does the work. What fails is raised by the next `check`, `save`, `wait` or
+            `close`.
         Raises:
-          RunError: it could not be written; says why, and what there still is.
+          RunError: it could not be written, or a number in it is not finite; says why, and what there still
+            is. Or a save before this one, in the background, failed; then nothing was begun.
         """
         if self._read_only:
             raise ValueError(f"{self.folder} was opened to be read only")
-        leaves = flatten(state)
-        # Orbax refuses arrays of size zero: their form alone is kept.
-        empty = {name: [str(x.dtype), list(x.shape)] for name, x in leaves.items() if not x.size}
-        meta = {**meta, "fingerprint": fingerprint(state), "empty": empty}
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave({name: leaf for name, leaf in leaves.items() if leaf.size}),
-            meta=ocp.args.JsonSave({**meta, "sha256": _json_digest(meta)}),
-        )
-        with _quiet() as failures:
+        if self._closed:
+            raise ValueError(f"{self.folder}: the checkpoints are closed")
+        self.wait()
+        leaves, meta = flatten(state), json.loads(json.dumps(meta))
+        _silence_abandoned()  # here: warnings' filters are not to be changed in a thread
+        if not background:
+            return self._write(step, leaves, meta)
+
+        def work() -> None:
             try:
-                self._manager.save(step, args=items, force=True)
-                self._manager.wait_until_finished()
+                self._write(step, leaves, meta)
             except Exception as error:
-                failures.append(_one_line(error))
-        if failures:
-            kept = [s for s in self.steps() if s != step]
-            last = f"the last one is of step {kept[-1]}" if kept else "there is none yet"
-            raise RunError(
-                f"the checkpoint of step {step} could not be written to {self.folder} "
-                f"({failures[0]}); {last}. Mend that and give the same command again to go on."
-            )
+                self._failure = error
+
+        self._saving = threading.Thread(target=work, name=f"ganjax-save-{step}")
+        self._saving.start()
+
+    @property
+    def saving(self) -> bool:
+        """Whether a save goes on in the background."""
+        return self._saving is not None and self._saving.is_alive()
+
+    def check(self) -> None:
+        """Raises RunError if a save in the background has failed, once; waits for nothing."""
+        if not self.saving:
+            self.wait()
+
+    def settle(self) -> None:
+        """Waits for a save in the background, and leaves it to others to raise what failed."""
+        if self._saving is not None:
+            self._saving.join()
+            self._saving = None
+
+    def wait(self) -> None:
+        """Waits for a save in the background. Raises RunError if it failed, once."""
+        self.settle()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def close(self) -> None:
+        """Waits, and lets go of what orbax holds. Closing twice is no error.
+
+        Raises:
+          RunError: a save in the background failed, and nobody has been told.
+        """
+        self.settle()
+        if not self._closed:
+            self._closed = True
+            self._manager.close()
+        self.wait()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            self.close()
+        except RunError:  # where something failed before, that says more
+            if error is None:
+                raise
 
     def restore(
         self, target: Callable[[dict], GanState], warn: Callable[[str], None]
@@ -167,42 +267,173 @@ class Checkpoints:
           warn: is told of every checkpoint that is damaged.
         Raises:
           RunError: there are checkpoints and every one is damaged, or the latest that is whole is of another
-            model.
+            model, or a save in the background failed.
         """
-        steps = self.steps()
+        self.wait()
+        steps = self._steps()
         for step in reversed(steps):
-            with _quiet() as failures:
-                try:
-                    leaves, meta = self._read(step)
-                except MemoryError:  # says nothing of the checkpoint
-                    raise
-                except Exception as error:
-                    failures.append(_one_line(error))
-            if failures:
-                fate = "ignored" if self._read_only else f"set aside as {self._set_aside(step)}"
-                warn(f"the checkpoint of step {step} is damaged ({failures[0]}); {fate}")
-                continue
-            try:
-                return unflatten(target(meta), leaves), meta
-            except (ValueError, LookupError) as error:
-                raise RunError(
-                    f"the checkpoint of step {step} in {self.folder} is whole but does not fit "
-                    f"({_one_line(error)}): the experiment's code has changed since. Go back to "
-                    "that code, or train in another folder."
-                ) from error
+            leaves, meta, damage = self._try_to_read(step)
+            if damage is None:
+                return self._fit(step, target, leaves, meta), meta
+            if self._read_only and not self._path(step).exists():  # the run that trains removed it meanwhile
+                self._manager.reload()
+                return self.restore(target, warn)
+            fate = "ignored" if self._read_only else f"set aside as {self._set_aside(step)}"
+            warn(f"the checkpoint of step {step} is damaged ({damage}); {fate}")
         if steps:
             end = "" if self._read_only else " and set aside; the same command given again starts from step 0"
             raise RunError(f"every checkpoint in {self.folder} was damaged (steps {_listed(steps)}){end}")
         return None
+
+    def restore_step(self, target: Callable[[dict], GanState], step: int) -> tuple[GanState, dict[str, Any]]:
+        """The checkpoint of one step, and no other; changes nothing on disk.
+
+        Args:
+          target: from the checkpoint's meta, shapes and types of its state.
+          step: the global step.
+        Raises:
+          RunError: there is none of this step, or it is damaged, which names those that there are; or it is
+            of another model.
+        """
+        self.wait()
+        others = [other for other in self._steps() if other != step]
+        there_are = f"there are those of steps {_listed(others)}" if others else "there is no other"
+        if step not in self._steps():
+            raise RunError(f"{self.folder} has no checkpoint of step {step}; {there_are}")
+        leaves, meta, damage = self._try_to_read(step)
+        if damage is not None:
+            raise RunError(
+                f"the checkpoint of step {step} in {self.folder} is damaged ({damage}); {there_are}"
+            )
+        return self._fit(step, target, leaves, meta), meta
+
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint, by what the latest one was saved with as the run's `best`.
+
+        None where no run has kept a best one.
+        """
+        self.wait()
+        for step in reversed(self._steps()):
+            text = self._meta(step).get("keep_best")
+            if text is not None:
+                best = Best.parse(text)
+                return best.of(self._values_of(best))
+        return None
+
+    def _path(self, step: int) -> epath.Path:
+        return self.folder / f"{step:0{_DIGITS}d}"
+
+    def _steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def _last_good(self) -> str:
+        steps = self._steps()
+        return f"The last good checkpoint is of step {steps[-1]}." if steps else "There is no checkpoint yet."
+
+    def _write(self, step: int, leaves: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+        """Checks and writes a checkpoint, then removes old ones."""
+        for name, leaf in leaves.items():
+            # jax's issubdtype: numpy's does not count bfloat16 among the floats
+            if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(leaf).all():
+                raise RunError(f"step {step}: {name} is not finite. {self._last_good()}")
+        reason = ""
+        try:
+            # Orbax refuses arrays of size zero: their form alone is kept.
+            empty = {name: [str(x.dtype), list(x.shape)] for name, x in leaves.items() if not x.size}
+            meta = {**meta, "fingerprint": fingerprint(leaves), "empty": empty}
+            if self._best is not None:
+                meta["keep_best"] = str(self._best)
+            items = ocp.args.Composite(
+                state=ocp.args.StandardSave({name: leaf for name, leaf in leaves.items() if leaf.size}),
+                meta=ocp.args.JsonSave({**meta, "sha256": _json_digest(meta)}),
+            )
+            self._manager.save(step, args=items, force=True)
+            self._manager.wait_until_finished()
+        except Exception as error:
+            reason = _one_line(error)
+        if reason:
+            gc.collect()  # what orbax abandoned, while what Python says of it is filtered
+            kept = [s for s in self._steps() if s != step]
+            last = f"the last one is of step {kept[-1]}" if kept else "there is none yet"
+            raise RunError(
+                f"the checkpoint of step {step} could not be written to {self.folder} "
+                f"({reason}); {last}. Mend that and give the same command again to go on."
+            )
+        self._remove_old(step, meta)
+
+    def _remove_old(self, step: int, meta: dict[str, Any]) -> None:
+        """Removes what is neither among the latest nor the best, once the checkpoint of `step` is whole."""
+        if self._best is not None:
+            self._values |= _value(self._best, step, meta)
+        steps = self._steps()
+        self._values = {s: value for s, value in self._values.items() if s in steps}
+        kept = {*steps[-self._keep :], self._best and self._best.of(self._values)}
+        try:
+            for old in steps:
+                if old not in kept:
+                    self._remove(old)
+            if set(steps) - kept:
+                self._manager.reload()
+        except OSError as error:
+            raise RunError(
+                f"a checkpoint in {self.folder} that is not kept any more could not be removed "
+                f"({_one_line(error)}). Mend that and give the same command again to go on."
+            ) from error
+
+    def _remove(self, step: int) -> None:
+        folder = self._path(step)
+        if "://" in os.fspath(folder):  # a bucket can't rename
+            self._manager.delete(step)
+        else:  # a process that is killed leaves no half of it under its name
+            doomed = folder.with_name(folder.name + _UNFINISHED)
+            doomed.rmtree(missing_ok=True)
+            folder.rename(doomed)
+            doomed.rmtree()
+        self._values.pop(step, None)
+
+    def _values_of(self, best: Best) -> dict[int, float]:
+        """The metric of every checkpoint that has it, by step."""
+        values: dict[int, float] = {}
+        for step in self._steps():
+            values |= _value(best, step, self._meta(step))
+        return values
+
+    def _meta(self, step: int) -> dict[str, Any]:
+        """A checkpoint's meta; empty where that is damaged."""
+        try:
+            items = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+            return _verified(items["meta"])
+        except Exception:
+            return {}
+
+    def _try_to_read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any], str | None]:
+        """A checkpoint's leaves, its meta, and None; or nothing, nothing, and how it is damaged."""
+        _silence_abandoned()
+        try:
+            return *self._read(step), None
+        except MemoryError:  # says nothing of the checkpoint
+            raise
+        except Exception as error:
+            damage = _one_line(error)
+        gc.collect()  # as after a save that failed
+        return {}, {}, damage
+
+    def _fit(self, step: int, target: Callable[[dict], GanState], leaves: dict, meta: dict) -> GanState:
+        try:
+            return unflatten(target(meta), leaves)
+        except (ValueError, LookupError) as error:
+            raise RunError(
+                f"the checkpoint of step {step} in {self.folder} is whole but does not fit "
+                f"({_one_line(error)}): the experiment's code has changed since. Go back to "
+                "that code, or train in another folder."
+            ) from error
 
     def _read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """A checkpoint's leaves by path and its meta. Raises where they are not what was saved."""
         items = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
         )
-        meta = dict(items["meta"])
-        if meta.pop("sha256", None) != _json_digest(meta):
-            raise ValueError("its meta is not what was saved")
+        meta = _verified(items["meta"])
         leaves = {name: np.asarray(leaf) for name, leaf in items["state"].items()}
         empty = meta.pop("empty")
         leaves |= {name: np.zeros(shape, jnp.dtype(dtype)) for name, (dtype, shape) in empty.items()}
@@ -212,37 +443,33 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> epath.Path:
         aside = self.folder.parent / "damaged"
-        name = f"{step:0{_DIGITS}d}"
+        name = self._path(step).name
         try:
             aside.mkdir(parents=True, exist_ok=True)
             free = next(
                 n for n in (name, *(f"{name}-{i}" for i in range(1, 1000))) if not (aside / n).exists()
             )
-            (self.folder / name).rename(aside / free)
+            self._path(step).rename(aside / free)
         except OSError as error:
             raise RunError(
                 f"the checkpoint of step {step} in {self.folder} is damaged, and could not be set aside in "
                 f"{aside} ({_one_line(error)})"
             ) from error
         self._manager.reload()
+        self._values.pop(step, None)
         return aside / free
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[list[str]]:
-    """For a call of orbax whose failure we report ourselves: gives a list for what there is to report.
+def _silence_abandoned() -> None:
+    """For calls of orbax whose failure we report ourselves; to be called on the main thread, before them.
 
     Where one of its asyncio tasks fails, orbax abandons the others. Python then prints something for each of
     them: a traceback for a task and a warning for a coroutine when they are collected, and a traceback when
-    tensorstore answers one whose loop is closed, which may be a moment later.
+    tensorstore answers one whose loop is closed, which may be a moment later, and on any thread. So what
+    silences them stays. Python's warning names no module by which orbax's could be told from others.
     """
     _silence_abandoned_tasks()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-        failures: list[str] = []
-        yield failures
-        if failures:
-            gc.collect()
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 @functools.cache  # once a process
@@ -259,6 +486,20 @@ def _silence_abandoned_tasks() -> None:
             hook(unraisable)
 
     sys.unraisablehook = other_than_closed_loop
+
+
+def _verified(meta: dict[str, Any]) -> dict[str, Any]:
+    """A meta as it was saved, without its digest. Raises ValueError where it is not what was saved."""
+    meta = dict(meta)
+    if meta.pop("sha256", None) != _json_digest(meta):
+        raise ValueError("its meta is not what was saved")
+    return meta
+
+
+def _value(best: Best, step: int, meta: dict[str, Any]) -> dict[int, float]:
+    """The step with its value of the metric; empty where there is none that can be compared."""
+    value = meta.get("metrics", {}).get(best.metric)
+    return {step: value} if isinstance(value, int | float) and np.isfinite(value) else {}
 
 
 def _json_digest(meta: dict[str, Any]) -> str:

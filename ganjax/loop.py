@@ -11,22 +11,23 @@ all of them with that step's metrics: they act on it after the same step.
 
 import contextlib
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ganjax import hosts
-from ganjax.checkpoint import Checkpoints, fingerprint, flatten
+from ganjax.checkpoint import Checkpoints, fingerprint
 from ganjax.data import Feed, Source
 from ganjax.errors import RunError
 from ganjax.gan import Array, Experiment, GanState, Stage, due_phases
 from ganjax.parallel import VOTE, Runner, arrangement, state_at_first
 from ganjax.sampling import Sampler
+from ganjax.step import step_context, train_step
 
 
 class Observer(Protocol):
@@ -116,6 +117,21 @@ def _zeros(form: GanState) -> GanState:
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), form)
 
 
+def metric_names(experiment: Experiment) -> list[str]:
+    """Names of the metrics that the steps report, of all stages, sorted; reads no data, compiles nothing."""
+    names: set[str] = set()
+    for index, (gan, data, steps, batch_size, _) in enumerate(experiment.stages):
+
+        def metrics(state, raw, key, due, gan=gan, data=data):
+            batch = data.transform(raw, step_context(state, raw, key))
+            return train_step(gan, state, batch, key, due=due)[1]
+
+        state, raw, key = abstract_state(experiment, index), data.example(batch_size), stage_key(0, index)
+        for due in {due_phases(gan, step) for step in range(steps)}:
+            names |= set(jax.eval_shape(functools.partial(metrics, due=due), state, raw, key))
+    return sorted(names)
+
+
 def preview_inputs(num_classes: int) -> tuple[np.ndarray, np.ndarray | None, int]:
     """Seeds, labels and columns of the fixed samples: a row a class, or 8 x 8."""
     if not num_classes:
@@ -146,7 +162,8 @@ def train(
       experiment: what to train.
       seed: of everything random.
       observer: is told what happens.
-      checkpoints: where the run is kept; None keeps it nowhere. Of several processes, process 0's.
+      checkpoints: where the run is kept; None keeps it nowhere. They are written in the background, and are
+        whole when this returns. Of several processes, process 0's.
       schedule: when to log, preview, save and stop.
       parallel: one of `ganjax.parallel.KINDS`.
       model_parallel: over how many devices each copy of the model is spread ("sharded").
@@ -156,7 +173,7 @@ def train(
       data_workers: threads that read batches ahead, of sets that are larger than memory; see
         `ganjax.data.Feed`. They don't change what is read.
       interrupted: is asked after every dispatch; true saves and ends the run.
-      started: `time.time()` at which the process started, for `wall_seconds`.
+      started: `time.monotonic()` at which the process started, for `wall_seconds`.
     Raises:
       RunError: a loss is not finite, a checkpoint can't be written or read, or the data can't be read.
     """
@@ -172,10 +189,14 @@ def train(
         window=window or (1 if jax.default_backend() == "cpu" else 100),
         data_workers=data_workers,
         interrupted=interrupted,
-        started=time.time() if started is None else started,
+        started=time.monotonic() if started is None else started,
     )
-    with training.open_feeds:
-        return training.run()
+    try:
+        with training.open_feeds:
+            return training.run()
+    finally:
+        if checkpoints is not None:  # whatever ended the run, a save that was begun is finished
+            checkpoints.settle()
 
 
 class _Dispatched(NamedTuple):
@@ -250,6 +271,9 @@ class _Training:
         self._save(index, state)
         if not self.stopping:
             self._preview(state)
+        end = fingerprint(state)
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
         return Result(
             step=self.step,
             images_seen=self.images,
@@ -258,7 +282,7 @@ class _Training:
             images_per_second=self.steady_images / self.steady_seconds if self.steady_images else None,
             compile_seconds=self.compile_seconds,
             resumed_from=self.resumed_from,
-            fingerprint=fingerprint(state),
+            fingerprint=end,
             metrics=self.metrics,
             interrupted=self.stopping,
         )
@@ -314,6 +338,8 @@ class _Training:
                 state, metrics = runner.steps(state, arrays, indices, key, local, vote)
             self._tell_skipped(stage.data)
             dues = [due_phases(stage.gan, local + i) for i in range(count)]
+            if self.checkpoints is not None:
+                self.checkpoints.check()
             # Only now the metrics of the dispatch before: the device is at work on this one meanwhile.
             self._receive(pending, runner, stage.batch_size)
             pending = _Dispatched(self.step, dues, metrics)
@@ -329,9 +355,9 @@ class _Training:
             if save or preview or last or steady is None:
                 self._receive(pending, runner, stage.batch_size)
                 pending = None
-                self.wall_seconds = self.earlier_seconds + time.time() - self.started
+                self.wall_seconds = self.earlier_seconds + time.monotonic() - self.started
             if self.first_step_seconds is None:
-                self.first_step_seconds = time.time() - self.started
+                self.first_step_seconds = time.monotonic() - self.started
             if steady is None:
                 self.saved_time = min(self.saved_time, time.monotonic())
                 steady = (
@@ -340,6 +366,8 @@ class _Training:
                     self.images,
                 )
             if save or preview:
+                if save and self.checkpoints is not None:
+                    self.checkpoints.wait()  # before there is another copy of the state
                 host = runner.get(state)
                 if save:
                     self._save(index, host)
@@ -394,17 +422,13 @@ class _Training:
             self.metrics.update(values)
             self.observer.progress(step, batch_size, self.metrics)
             if self.schedule.log_steps and step % self.schedule.log_steps == 0:
-                seconds = self.earlier_seconds + time.time() - self.started
+                seconds = self.earlier_seconds + time.monotonic() - self.started
                 self.observer.log(step, seconds, self.metrics)
 
     def _save(self, index: int, state: GanState) -> None:
-        """Writes a checkpoint of a state on the host, unless this step has one."""
+        """Begins a checkpoint of a state on the host, unless this step has one."""
         if self.checkpoints is None or self.step == self.saved_step:
             return
-        for name, leaf in flatten(state).items():
-            # jax's issubdtype: numpy's does not count bfloat16 among the floats
-            if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(leaf).all():
-                raise RunError(f"step {self.step}: {name} is not finite. {self._last_good()}")
         meta = {
             "step": self.step,
             "stage": index,
@@ -413,7 +437,7 @@ class _Training:
             "resumed_from": self.resumed_from,
             "metrics": self.metrics,
         }
-        self.checkpoints.save(self.step, state, meta)
+        self.checkpoints.save(self.step, state, meta, background=True)
         self.saved_step, self.saved_time = self.step, time.monotonic()
 
     def _preview(self, state: GanState) -> None:
@@ -432,6 +456,8 @@ class _Training:
             return _STOP
         minutes = self.schedule.save_minutes
         by_time = bool(minutes) and time.monotonic() - self.saved_time >= 60 * minutes
+        if by_time and self.checkpoints is not None and self.checkpoints.saving:
+            by_time = False  # a slow disk shall not stop the training
         return _SAVE if by_time and hosts.is_first() else 0
 
     def _until_event(self, stop: int) -> int:
@@ -440,5 +466,4 @@ class _Training:
         return min(stop - self.step, *(n - self.step % n for n in intervals if n), stop)
 
     def _last_good(self) -> str:
-        steps = self.checkpoints.steps() if self.checkpoints is not None else []
-        return f"The last good checkpoint is of step {steps[-1]}." if steps else "There is no checkpoint yet."
+        return "There is no checkpoint yet." if self.checkpoints is None else self.checkpoints.last_good()

@@ -6,6 +6,10 @@ import pathlib
 import resource
 import shutil
 import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +18,7 @@ import optax
 import pytest
 
 from ganjax import checkpoint
-from ganjax.checkpoint import Checkpoints, fingerprint, flatten, unflatten
+from ganjax.checkpoint import Best, Checkpoints, fingerprint, flatten, unflatten
 from ganjax.errors import RunError
 from ganjax.gan import GanState
 
@@ -279,26 +283,69 @@ def test_a_step_that_is_damaged_twice_is_kept_twice(run):
     assert sorted(path.name for path in (run / "damaged").iterdir()) == ["00000006", "00000006-1"]
 
 
-def test_whatever_byte_is_flipped_no_wrong_state_is_restored(run):
-    """Every file of the checkpoint in turn: what is restored is right, or an earlier one."""
-    found_out = 0
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flipped(place: float):
+    def change(content: bytes) -> bytes:
+        changed = bytearray(content)
+        changed[int(len(content) * place)] ^= 4
+        return bytes(changed)
+
+    return change
+
+
+ALTERATIONS = {
+    "removed": None,
+    "cut short": cut,
+    "a bit flipped early": flipped(0.1),
+    "a bit flipped late": flipped(0.6),
+    "zeroed": lambda content: bytes(len(content)),
+}
+MORE_ALTERATIONS = {
+    "emptied": lambda content: b"",
+    "the last bit flipped": flipped(0.9999),
+    "lengthened": lambda content: content + b"}",
+    **{
+        f"a bit flipped at {place}": flipped(place)
+        for place in (0.0, 0.05, 0.2, 0.3, 0.4, 0.5, 0.7, 0.8, 0.9)
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "alteration",
+    [
+        *(pytest.param(change, id=name) for name, change in ALTERATIONS.items()),
+        *(pytest.param(change, id=name, marks=pytest.mark.slow) for name, change in MORE_ALTERATIONS.items()),
+    ],
+)
+def test_whatever_is_done_to_a_file_no_wrong_state_is_restored(run, alteration):
+    """Every file of the checkpoint in turn: what is restored is exact, or the one before it, and is told."""
     files = [path for path in (run / "checkpoints" / "00000006").rglob("*") if path.is_file()]
     assert len(files) >= 5
+    found_out = set()
     for path in files:
-        for place in (0.1, 0.6):
-            shutil.rmtree(run / "damaged", ignore_errors=True)
-            content = bytearray(path.read_bytes())
-            if not content:
-                continue
-            content[int(len(content) * place)] ^= 4
-            whole = path.read_bytes()
-            path.write_bytes(content)
-            found = Checkpoints(run / "checkpoints", read_only=True).restore(target, lambda text: None)
-            path.write_bytes(whole)
-            assert found is not None
-            assert_same_bits(found[0], state_of(found[1]["step"]))
-            found_out += found[1]["step"] == 4
-    assert found_out >= 4
+        content = path.read_bytes()
+        if alteration is None:
+            path.unlink()
+        elif content:
+            path.write_bytes(alteration(content))
+        told: list[str] = []
+        found = Checkpoints(run / "checkpoints", read_only=True).restore(target, told.append)
+        path.write_bytes(content)
+        assert found is not None
+        state, meta = found
+        assert meta["step"] == (4 if told else 6), path
+        assert_same_bits(state, state_of(meta["step"]))
+        assert [text[:31] for text in told] == ["the checkpoint of step 6 is dam"] * len(told)
+        assert "\n" not in "".join(told)
+        if told:
+            found_out.add(str(path.relative_to(run / "checkpoints" / "00000006")))
+    # What holds the numbers and what describes them can't be spared.
+    assert "meta/metadata" in found_out
+    assert any(name.startswith("state/") for name in found_out)
 
 
 def test_where_all_are_damaged_the_run_can_start_again(run):
@@ -346,6 +393,298 @@ def test_read_only_changes_nothing_on_disk(run, damaged):
     assert listing(run) == before
 
 
+# Saving in the background.
+
+
+@pytest.fixture
+def gate(monkeypatch) -> threading.Event:
+    """Until it is set, saves wait before they write anything."""
+    opened = threading.Event()
+    write = Checkpoints._write
+
+    def waiting(self, *args):
+        assert opened.wait(60)
+        return write(self, *args)
+
+    monkeypatch.setattr(Checkpoints, "_write", waiting)
+    return opened
+
+
+def test_in_the_background_it_saves_what_was_given_while_the_caller_goes_on(tmp_path, gate):
+    meta = {"step": 8, "metrics": {"loss": 0.5}}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(8, state_of(8), meta, background=True)
+        meta["metrics"]["loss"] = 0.25  # training goes on
+        assert checkpoints.saving
+        assert not list(tmp_path.iterdir())
+        checkpoints.check()
+        gate.set()
+        assert checkpoints.steps() == [8]  # which waits
+        assert not checkpoints.saving
+        found = checkpoints.restore(target, silent)
+    assert found is not None
+    assert_same_bits(found[0], state_of(8))
+    assert found[1]["metrics"] == {"loss": 0.5}
+
+
+@pytest.mark.parametrize("wait", [Checkpoints.wait, Checkpoints.close, Checkpoints.steps, Checkpoints.settle])
+def test_who_waits_finds_the_checkpoint(tmp_path, wait):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(8, state_of(8), {"step": 8}, background=True)
+    wait(checkpoints)
+    assert [path.name for path in tmp_path.iterdir()] == ["00000008"]
+
+
+def test_saves_in_the_background_come_one_after_the_other(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in range(1, 6):
+        checkpoints.save(step, state_of(step), {"step": step}, background=True)
+    assert checkpoints.steps() == [4, 5]
+    for step in (4, 5):
+        assert_same_bits(checkpoints.restore_step(target, step)[0], state_of(step))
+
+
+def test_closed_it_takes_no_more(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.close()
+    checkpoints.close()
+    with pytest.raises(ValueError, match="are closed"):
+        checkpoints.save(8, state_of(8), {})
+
+
+def finished(checkpoints: Checkpoints) -> None:
+    while checkpoints.saving:
+        pass
+    checkpoints.check()
+
+
+NEXT = {
+    "check": finished,
+    "wait": Checkpoints.wait,
+    "close": Checkpoints.close,
+    "save": lambda checkpoints: checkpoints.save(9, state_of(9), {}),
+    "save in the background": lambda checkpoints: checkpoints.save(9, state_of(9), {}, background=True),
+    "restore": lambda checkpoints: checkpoints.restore(target, silent),
+}
+
+
+@pytest.mark.parametrize("call", NEXT.values(), ids=NEXT.keys())
+def test_what_fails_in_the_background_is_raised_by_the_next_call_and_only_once(run, monkeypatch, call):
+    checkpoints = Checkpoints(run / "checkpoints")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._manager, "save", full)
+    checkpoints.save(8, state_of(8), {}, background=True)
+    with pytest.raises(RunError, match=r"step 8 could not be written .*No space left.*last one is of step 6"):
+        call(checkpoints)
+    checkpoints.check()
+    checkpoints.wait()
+    checkpoints.close()
+    assert_still_whole(run)
+
+
+def test_an_error_on_the_way_out_is_not_hidden_by_the_failed_save(run, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    def fail_in_the_background(error: Exception | None) -> None:
+        with Checkpoints(run / "checkpoints") as checkpoints:
+            monkeypatch.setattr(checkpoints._manager, "save", full)
+            checkpoints.save(8, state_of(8), {}, background=True)
+            if error is not None:
+                raise error
+
+    with pytest.raises(KeyError, match="the first"):
+        fail_in_the_background(KeyError("the first"))
+    with pytest.raises(RunError, match="step 8"):
+        fail_in_the_background(None)
+
+
+def test_a_sentence_on_the_last_good_one_tells_of_a_failed_save(run, monkeypatch):
+    checkpoints = Checkpoints(run / "checkpoints")
+    assert checkpoints.last_good() == "The last good checkpoint is of step 6."
+    monkeypatch.setattr(checkpoints._manager, "save", lambda *args, **kwargs: 1 / 0)
+    checkpoints.save(8, state_of(8), {}, background=True)
+    text = checkpoints.last_good()
+    assert text.startswith(
+        "The last good checkpoint is of step 6. Besides, the checkpoint of step 8 could not"
+    )
+    checkpoints.wait()  # it has been told
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16, np.complex64])
+def test_a_number_that_is_not_finite_is_not_saved(run, background, dtype):
+    checkpoints = Checkpoints(run / "checkpoints")
+    state = state_of(8).replace(carry={"sum": np.array([1, np.inf]).astype(dtype)})
+
+    def save() -> None:
+        checkpoints.save(8, state, {}, background=background)
+        checkpoints.wait()
+
+    with pytest.raises(RunError, match=r"^step 8: carry/sum is not finite\. The last good .* of step 6\.$"):
+        save()
+    assert_still_whole(run)
+
+
+# The best by a metric.
+
+
+def saved(folder: pathlib.Path, values: dict[int, float | None], **options) -> Checkpoints:
+    checkpoints = Checkpoints(folder, **options)
+    for step, value in values.items():
+        metrics = {"other": -float(step)} | ({} if value is None else {"fid": value})
+        checkpoints.save(step, state_of(step), {"step": step, "metrics": metrics})
+    return checkpoints
+
+
+def test_what_best_is_parsed_from():
+    assert Best.parse("fid") == Best.parse("fid:min") == Best("fid", False)
+    assert Best.parse("a:b:max") == Best("a:b", True)
+    for best in (Best("fid", True), Best("fid", False)):
+        assert Best.parse(str(best)) == best
+    for text in ("", ":max", "fid:", "fid:low"):
+        with pytest.raises(ValueError, match="METRIC"):
+            Best.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("highest", "values", "best", "steps"),
+    [
+        (False, {1: 3.0, 2: 1.0, 3: 2.0, 4: 5.0, 5: 4.0}, 2, [2, 4, 5]),
+        (True, {1: 3.0, 2: 9.0, 3: 2.0, 4: 5.0, 5: 4.0}, 2, [2, 4, 5]),
+        (False, {1: 3.0, 2: 3.0, 3: 4.0, 4: 5.0}, 2, [2, 3, 4]),  # of equals the later
+        (False, {1: 1.0, 2: None, 3: None, 4: 5.0, 5: None}, 1, [1, 4, 5]),
+        (False, {1: 3.0, 2: 2.0, 3: 1.0}, 3, [2, 3]),  # the last is the best
+        (False, {1: None, 2: None, 3: None}, None, [2, 3]),
+    ],
+)
+def test_the_best_is_kept_besides_the_latest(tmp_path, highest, values, best, steps):
+    checkpoints = saved(tmp_path, values, keep=2, best=Best("fid", highest))
+    assert checkpoints.steps() == steps
+    assert checkpoints.best_step() == best
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{step:08d}" for step in steps]
+    assert Checkpoints(tmp_path, read_only=True).best_step() == best
+
+
+def test_the_best_is_found_again_by_the_next_process(tmp_path):
+    best = Best("fid", False)
+    saved(tmp_path, {1: 5.0, 2: 1.0, 3: 3.0}, keep=1, best=best).close()
+    assert Checkpoints(tmp_path, read_only=True).steps() == [2, 3]
+    again = saved(tmp_path, {4: 4.0, 5: 2.0}, keep=1, best=best)
+    assert again.steps() == [2, 5]
+    saved(tmp_path, {6: 0.5, 7: 2.0}, keep=1, best=best)
+    assert Checkpoints(tmp_path, read_only=True).steps() == [6, 7]
+
+
+def test_a_best_one_that_is_damaged_is_no_longer_the_best(tmp_path):
+    saved(tmp_path, {1: 5.0, 2: 1.0, 3: 3.0, 4: 4.0}, keep=3, best=Best("fid"))
+    cut_meta(tmp_path / "00000002")
+    checkpoints = Checkpoints(tmp_path, keep=1, best=Best("fid"))
+    assert checkpoints.best_step() == 3
+    checkpoints.save(5, state_of(5), {"metrics": {"fid": 9.0}})
+    assert checkpoints.steps() == [3, 5]
+
+
+def test_without_a_best_there_is_none(run):
+    assert Checkpoints(run / "checkpoints", read_only=True).best_step() is None
+
+
+# One of several.
+
+
+def test_one_checkpoint_by_its_step(run):
+    checkpoints = Checkpoints(run / "checkpoints", read_only=True)
+    for step in (2, 4, 6):
+        state, meta = checkpoints.restore_step(target, step)
+        assert_same_bits(state, state_of(step))
+        assert meta["step"] == step
+    with pytest.raises(RunError, match=r"no checkpoint of step 5; there are those of steps 2, 4, 6$"):
+        checkpoints.restore_step(target, 5)
+    truncate(run / "checkpoints" / "00000004")
+    before = listing(run)
+    with pytest.raises(RunError, match=r"step 4 in .* is damaged .*; there are those of steps 2, 6$"):
+        checkpoints.restore_step(target, 4)
+    assert listing(run) == before
+
+
+def test_one_that_is_removed_while_it_is_read_is_not_damaged(run, monkeypatch):
+    """By the run that trains, which has a newer one by then."""
+    checkpoints = Checkpoints(run / "checkpoints", read_only=True)
+    read = Checkpoints._read
+
+    def removed(self, step):
+        for folder in (run / "checkpoints").iterdir():
+            if folder.name != "00000008":
+                shutil.rmtree(folder)
+        (run / "new").rename(run / "checkpoints" / "00000008")
+        monkeypatch.setattr(Checkpoints, "_read", read)
+        return read(self, step)
+
+    with Checkpoints(run / "other") as other:
+        other.save(8, state_of(8), {"step": 8})
+    (run / "other" / "00000008").rename(run / "new")
+    monkeypatch.setattr(Checkpoints, "_read", removed)
+    found = checkpoints.restore(target, silent)
+    assert found is not None
+    assert found[1]["step"] == 8
+
+
+def test_what_a_killed_removal_left_is_ignored_and_cleared(run):
+    """Old checkpoints lose their name before they are removed."""
+    doomed = run / "checkpoints" / ("00000002" + checkpoint._UNFINISHED)
+    (run / "checkpoints" / "00000002").rename(doomed)
+    data_file(doomed).unlink()
+    checkpoints = Checkpoints(run / "checkpoints")
+    assert checkpoints.steps() == [4, 6]
+    checkpoints.save(8, state_of(8), {})
+    assert not doomed.exists()
+
+
+# Without this package.
+
+READER = """
+    import sys
+
+    class Blocked:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in ("ganjax", "experiments"):
+                raise ImportError(f"{name} is blocked")
+
+    sys.meta_path.insert(0, Blocked())
+"""
+
+
+def snippet() -> str:
+    """The example of docs/checkpoints.md, which reads a checkpoint."""
+    text = (pathlib.Path(__file__).parents[1] / "docs" / "checkpoints.md").read_text()
+    return text.split("```python\n", 1)[1].split("```", 1)[0]
+
+
+def test_a_checkpoint_is_read_without_the_source_tree(three, tmp_path):
+    """The example in the docs, by a process that has no ganjax."""
+    run = tmp_path / "runs" / "cgan_mnist-seed0"
+    shutil.copytree(three, run)
+    (run / "checkpoints" / "00000006").rename(run / "checkpoints" / "00003500")
+    report = """
+for name, x in sorted(arrays.items()):
+    print(json.dumps([name, str(x.dtype), list(x.shape), x.tobytes().hex()]))
+print(json.dumps(meta))
+"""
+    code = textwrap.dedent(READER) + snippet() + report
+    answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == ""
+    *arrays, meta = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert arrays == [
+        [name, str(x.dtype), list(x.shape), x.tobytes().hex()] for name, x in flatten(state_of(6)).items()
+    ]
+    assert meta["metrics"] == {"loss": 0.1}
+    assert meta["fingerprint"] == fingerprint(state_of(6))
+
+
 # Saves that fail.
 
 
@@ -390,34 +729,78 @@ def large_state() -> GanState:
     return state_of(8).replace(carry=noise)
 
 
-def test_a_disk_that_takes_no_more_loses_nothing(run):
+def fill(checkpoints: Checkpoints, background: bool) -> None:
+    """A save for which there is no room."""
+
+    def save() -> None:
+        checkpoints.save(8, large_state(), {}, background=background)
+        checkpoints.wait()
+
+    with pytest.raises(RunError, match=r"step 8 could not be written to .*last one is of step 6"):
+        save()
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_disk_that_takes_no_more_loses_nothing(run, background):
     """Files may not grow beyond 100 kB: what a full disk does, wherever in the save it strikes."""
     checkpoints = Checkpoints(run / "checkpoints")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(RunError, match=r"step 8 could not be written to .*last one is of step 6"):
-            checkpoints.save(8, large_state(), {})
+        fill(checkpoints, background)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert_still_whole(run)
 
 
-def test_a_full_file_system_loses_nothing(three, tmp_path):
-    """For real, on a file system of 1 MB; needs the right to mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)]
+@pytest.fixture
+def disk(tmp_path) -> Iterator[pathlib.Path]:
+    """A file system of 1 MB; needs the right to mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no right to mount a file system")
     try:
-        shutil.copytree(three, disk / "run")
-        checkpoints = Checkpoints(disk / "run" / "checkpoints")
-        with pytest.raises(RunError, match=r"step 8 could not be written to .*last one is of step 6"):
-            checkpoints.save(8, large_state(), {})
-        assert_still_whole(disk / "run")
+        yield folder
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_full_file_system_loses_nothing(three, disk, background):
+    """For real. Once there is room, the same process can save."""
+    shutil.copytree(three, disk / "run")
+    with Checkpoints(disk / "run" / "checkpoints") as checkpoints:
+        fill(checkpoints, background)
+        assert_still_whole(disk / "run")
+        checkpoints.save(8, state_of(8), {}, background=background)
+        checkpoints.wait()
+        assert_same_bits(checkpoints.restore_step(target, 8)[0], state_of(8))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.parametrize("background", [False, True])
+def test_a_folder_that_may_not_be_written_loses_nothing(run, background):
+    checkpoints = Checkpoints(run / "checkpoints")
+    (run / "checkpoints").chmod(0o500)
+    try:
+        fill(checkpoints, background)
+    finally:
+        (run / "checkpoints").chmod(0o700)
+    assert_still_whole(run)
+
+
+def test_an_old_one_that_cannot_be_removed_is_an_error_of_one_line(run, monkeypatch):
+    checkpoints = Checkpoints(run / "checkpoints", keep=3)
+
+    def refuse(step):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(checkpoints, "_remove", refuse)
+    with pytest.raises(RunError, match=r"not kept any more could not be removed \(.*Permission denied\)"):
+        checkpoints.save(8, state_of(8), {})
+    assert Checkpoints(run / "checkpoints", read_only=True).steps() == [2, 4, 6, 8]  # nothing is lost
 
 
 def test_what_a_killed_save_left_is_ignored_and_cleared(run):

@@ -1,6 +1,7 @@
 """The loop: whatever interrupts a run, and whoever watches it, its bits are the same."""
 
 import math
+import threading
 import time
 import types
 
@@ -155,7 +156,7 @@ def test_saves_at_the_end_only_if_nothing_else_is_asked_for(tmp_path):
 def test_saves_by_time_also_in_stages_shorter_than_that(tmp_path, monkeypatch):
     """20 seconds a step by this clock: after more than a minute a checkpoint, whichever stage it is."""
     now = [0.0]
-    monkeypatch.setattr(loop, "time", types.SimpleNamespace(monotonic=lambda: now[0], time=time.time))
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
 
     class Clock(Recorder):
         def progress(self, step, images, metrics):
@@ -173,6 +174,104 @@ def test_saves_by_time_also_in_stages_shorter_than_that(tmp_path, monkeypatch):
     )
     assert len(checkpoints.steps()) >= 2
     assert max(np.diff([0, *checkpoints.steps()])) <= 5
+
+
+class Held:
+    """Saves that go on until they are told to end; each has its step."""
+
+    def __init__(self, monkeypatch):
+        self.begun: list[int] = []
+        self.end = threading.Event()
+        write = Checkpoints._write
+
+        def held(checkpoints, step, leaves, meta):
+            self.begun.append(step)
+            assert self.end.wait(60)
+            write(checkpoints, step, leaves, meta)
+
+        monkeypatch.setattr(Checkpoints, "_write", held)
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
+    """Step 2's is not whole before step 5, and yet it is step 2's."""
+    whole = train()
+    held = Held(monkeypatch)
+    checkpoints = Checkpoints(tmp_path, keep=9)
+    seen: list[int] = []
+
+    def interrupted() -> bool:
+        seen.append(len(list(tmp_path.iterdir())))
+        if len(seen) == 5:
+            held.end.set()
+            checkpoints.settle()
+        return False
+
+    schedule = QUIET._replace(save_steps=2, stop=3)
+    train(checkpoints=checkpoints, schedule=schedule, interrupted=lambda: held.end.set() or False)
+    held.end.clear()
+    result = train(checkpoints=checkpoints, schedule=QUIET._replace(save_steps=5), interrupted=interrupted)
+    assert held.begun == [2, 3, 5, 9]
+    assert seen[:4] == [2] * 4  # steps 4 to 7
+    assert result.fingerprint == whole.fingerprint
+    assert checkpoints.steps() == [2, 3, 5, 9]
+    leaves, meta = checkpoints._read(5)
+    assert (meta["step"], int(leaves["step"])) == (5, 5)
+    assert meta["metrics"]["filled"] == 5
+
+
+def test_a_save_by_time_does_not_wait_for_the_one_before(tmp_path, monkeypatch):
+    held = Held(monkeypatch)
+    asked = []
+
+    def interrupted() -> bool:
+        asked.append(held.begun[:])
+        if len(asked) == 6:
+            held.end.set()
+        return False
+
+    checkpoints = Checkpoints(tmp_path, keep=9)
+    schedule = QUIET._replace(save_minutes=1e-9)
+    train(checkpoints=checkpoints, schedule=schedule, interrupted=interrupted)
+    assert asked[5] == [2]  # not 3 to 6
+    assert checkpoints.steps()[-1] == 9
+
+
+@pytest.mark.parametrize("stop", [pytest.param(3, marks=pytest.mark.slow), 9])
+def test_a_save_that_fails_in_the_background_ends_the_run(tmp_path, monkeypatch, stop):
+    """At the next step, or at the end; then the run goes on from the one before."""
+    whole = train()
+    checkpoints = Checkpoints(tmp_path)
+    train(checkpoints=checkpoints, schedule=QUIET._replace(stop=2))
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints._manager, "save", lambda *args, **kwargs: 1 / 0)
+        recorder = Recorder()
+        with pytest.raises(RunError, match=r"step 3 could not be written .*; the last one is of step 2\."):
+            train(
+                observer=recorder,
+                checkpoints=checkpoints,
+                schedule=QUIET._replace(save_steps=3, stop=stop),
+                interrupted=lambda: checkpoints.settle() or False,  # so that the next step finds it failed
+            )
+        assert recorder.steps("progress") == [3]
+        checkpoints.check()  # it was told once
+    rest = train(checkpoints=checkpoints)
+    assert rest.resumed_from == [2]
+    assert rest.fingerprint == whole.fingerprint
+
+
+def test_whatever_ends_a_run_what_it_was_saving_is_whole(tmp_path, monkeypatch):
+    held = Held(monkeypatch)
+
+    class Failing(Recorder):
+        def progress(self, step, images, metrics):
+            if step == 4:
+                held.end.set()
+                raise KeyError("the observer's")
+
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(KeyError, match="the observer's"):
+        train(observer=Failing(), checkpoints=checkpoints, schedule=QUIET._replace(save_steps=3))
+    assert [path.name for path in tmp_path.iterdir()] == ["00000003"]
 
 
 # A run that is at its end.
@@ -310,7 +409,7 @@ def test_times_add_up_over_resumes(tmp_path):
         train(
             checkpoints=Checkpoints(tmp_path),
             schedule=QUIET._replace(stop=stop),
-            started=time.time() - 100,
+            started=time.monotonic() - 100,
         )
         for stop in (3, 6, None)
     ]
@@ -376,6 +475,13 @@ def test_the_abstract_state_has_the_form_of_the_real_one():
         assert set(state.params) == set(gan.optimizers)
         assert state.carry["pool"].shape == (2, *SHAPE)
     assert fingerprint({}) == fingerprint(())  # of no leaves
+
+
+def test_the_metrics_are_known_before_a_step_is_taken():
+    experiment = toy_experiment()
+    want = ["discriminator_loss", "draw", "filled", "generator_loss"]
+    assert loop.metric_names(experiment) == want == sorted(train(experiment).metrics)
+    assert not toy_experiment().stages[0].data.read_indices
 
 
 def test_the_toy_gan_moves_everything_that_it_should(tmp_path):

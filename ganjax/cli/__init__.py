@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ganjax.errors import RunError, UsageError
 from ganjax.memory import keep_freed_memory
 
-_STARTED = time.time()
+_STARTED = time.monotonic()  # which no change of the clock moves
 
 
 class Signals:

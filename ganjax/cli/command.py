@@ -29,7 +29,7 @@ class Command(NamedTuple):
       flags: values by name.
       package: where experiments are looked for by name.
       signals: for the mode that wants to end in its own way.
-      started: `time.time()` at the start of the process.
+      started: `time.monotonic()` at the start of the process.
     """
 
     name: str
@@ -132,8 +132,10 @@ _BELONGS_TO = {
     "save_steps": ("train",),
     "save_minutes": ("train",),
     "keep": ("train",),
+    "keep_best": ("train",),
     "log_steps": ("train",),
     "preview_steps": ("train",),
+    "checkpoint": ("sample", "interpolate", "evaluate"),
     "seeds": ("sample", "interpolate"),
     "labels": ("sample", "interpolate"),
     "out": ("sample", "interpolate", "evaluate", "export"),
@@ -225,8 +227,19 @@ def _define() -> flags.FlagValues:
         flag_values=values,
     )
     integer("keep", 3, "train: how many of the latest checkpoints are kept.", 1)
+    text(
+        "keep_best",
+        None,
+        "train: besides, the checkpoint with the lowest value of a metric is kept: METRIC or METRIC:min; "
+        "METRIC:max keeps that with the highest.",
+    )
     integer("log_steps", 50, "train: a line in the logs every so many steps; 0: none.", 0)
     integer("preview_steps", 500, "train: fixed samples every so many steps; 0: only at the end.", 0)
+    text(
+        "checkpoint",
+        "last",
+        "sample, interpolate, evaluate: which checkpoint: last, best (of a run with --keep_best) or a step.",
+    )
     text("seeds", None, "sample, interpolate: which latents, as in 0-63 or 1,5,9-12.")
     text(
         "labels", None, "sample, interpolate: which classes, as in 0-9; every seed is drawn for every label."

@@ -34,7 +34,7 @@ def run(command: Command) -> int:
     out = epath.Path(command.flags.out or run.folder / "evaluation.json").expanduser()
     if out.suffix != ".json":
         raise UsageError(f"--out={out}: expected a .json")
-    state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr))
+    state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr), command.flags.checkpoint)
     stage = run.experiment.stages[meta["stage"]]
     num_classes, count = run.experiment.num_classes, command.flags.num_samples
     if num_classes and count % num_classes:

@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 
 from ganjax import hosts, loop
-from ganjax.checkpoint import Checkpoints
+from ganjax.checkpoint import Best, Checkpoints
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
 from ganjax.errors import RunError, UsageError
@@ -41,6 +41,7 @@ _ALIKE = (
 def run(command: Command) -> int:
     """Trains; returns the exit code."""
     flags = command.flags
+    best = workdir.best_of(command)  # first of all: to build the run takes a while
 
     def fail(why: str) -> None:
         os.write(2, f"ganjax: {why}\n".encode())
@@ -48,7 +49,7 @@ def run(command: Command) -> int:
 
     try:
         with hosts.connected(flags.coordinator_address, flags.num_processes, flags.process_id, fail):
-            return _train(command)
+            return _claim_and_train(command, best)
     except (UsageError, RunError) as error:
         if _is_one_of_several():
             # Without jax's farewell, for which it would wait for the others.
@@ -66,17 +67,27 @@ def _is_one_of_several() -> bool:
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
-def _train(command: Command) -> int:
+def _claim_and_train(command: Command, best: Best | None) -> int:
+    with contextlib.ExitStack() as stack:
+        held = hosts.by_first(lambda: stack.enter_context(workdir.lock_of(command)))
+        run = workdir.plan(command)
+        options = {name: command.flags[name].value for name in _ALIKE}
+        hosts.check_alike({key: run.record[key] for key in workdir.IDENTITY} | options)
+        run = hosts.by_first(lambda: stack.enter_context(workdir.claimed(run, bool(held)))) or run
+        return _train(command, run, best)
+
+
+def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
     flags = command.flags
     signals = command.signals
-    run = workdir.plan(command)
-    options = {name: flags[name].value for name in _ALIKE}
-    hosts.check_alike({key: run.record[key] for key in workdir.IDENTITY} | options)
-    hosts.by_first(lambda: workdir.claim(run))
-    first = hosts.is_first()
     signals.noting = True
-    with Watcher(run.folder) if first else Silent() as watcher:
-        checkpoints = Checkpoints(run.folder / "checkpoints", keep=flags.keep) if first else None
+    first = hosts.is_first()
+    with contextlib.ExitStack() as stack:
+        watcher = stack.enter_context(Watcher(run.folder) if first else Silent())
+        checkpoints = None
+        if first:
+            checkpoints = Checkpoints(run.folder / "checkpoints", keep=flags.keep, best=best)
+            stack.enter_context(checkpoints)
         result = loop.train(
             run.experiment,
             seed=flags.seed,

@@ -1,10 +1,11 @@
 """A run's folder: whose run it is, and what it was trained with."""
 
+import contextlib
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -13,12 +14,14 @@ from etils import epath
 
 from ganjax import config as settings
 from ganjax import data
-from ganjax.checkpoint import Checkpoints
+from ganjax.checkpoint import Best, Checkpoints
 from ganjax.cli.command import Command, resolve
 from ganjax.cli.compilation_cache import num_cores
+from ganjax.cli.lock import NAME as LOCK_NAME
+from ganjax.cli.lock import locked
 from ganjax.errors import RunError, UsageError
 from ganjax.gan import Experiment, GanState
-from ganjax.loop import abstract_state
+from ganjax.loop import abstract_state, metric_names
 from ganjax.parallel import arrangement
 from ganjax.report.files import write_atomically
 
@@ -108,13 +111,27 @@ def open_run(command: Command) -> Run:
     return Run(folder, config, _build(command, config, load), record)
 
 
+@contextlib.contextmanager
+def lock_of(command: Command) -> Iterator[bool]:
+    """Keeps other processes out of the folder (`ganjax.cli.lock`) if it holds a run: true.
+
+    Before anything else, so that nobody waits for a run to be built that is refused.
+
+    Raises:
+      RunError: another process trains there.
+    """
+    folder = folder_of(command)
+    known = (folder / "config.json").exists()
+    with locked(folder) if known else contextlib.nullcontext():
+        yield known
+
+
 def plan(command: Command) -> Run:
     """The command's run, built; its folder is not touched.
 
     Raises:
-      UsageError: a setting does not fit.
+      UsageError: a setting does not fit, or the run has no metric as `--keep_best` names it.
     """
-    folder = folder_of(command)
     config = resolve(command)
     specs: dict[str, dict[str, Any]] = {}
 
@@ -125,67 +142,135 @@ def plan(command: Command) -> Run:
         return dataset
 
     experiment = _build(command, config, load)
-    for stage in experiment.stages:  # before anything is written
+    for stage in experiment.stages:
         arrangement(
             command.flags.parallel,
             stage.batch_size,
             command.flags.model_parallel,
             command.flags.deterministic,
         )
+    check_metric(command, experiment)
     identity = {
         "experiment": command.name,
         "config": settings.to_json(config),
         "seed": command.flags.seed,
         "data": specs,
     }
-    return Run(folder, config, experiment, identity | _surroundings())
+    return Run(folder_of(command), config, experiment, identity | _surroundings())
 
 
-def claim(run: Run) -> Run:
+@contextlib.contextmanager
+def claimed(run: Run, locked_already: bool) -> Iterator[Run]:
     """A planned run, with its folder made and its config.json written, or recognised.
 
+    While it lasts, no other process trains there.
+
+    Args:
+      run: from `plan`.
+      locked_already: what `lock_of` gave.
     Raises:
       UsageError: the folder holds another run.
-      RunError: the folder is a file, or can't be written.
+      RunError: another process trains there; the folder is a file, or can't be written.
     """
-    folder, config, experiment, record = run
-    identity = {key: record[key] for key in IDENTITY}
+    folder = run.folder
+    with contextlib.ExitStack() as stack:
+        if not locked_already:
+            _make(folder)
+            stack.enter_context(locked(folder))
+        if (folder / "config.json").exists():  # also where another process has been quicker
+            there = read_config(folder)
+            identity = {key: run.record[key] for key in IDENTITY}
+            lines = settings.differences({key: there.get(key) for key in identity}, identity)
+            if lines:
+                raise UsageError(
+                    f"{folder} holds another run: {'; '.join(lines)}. Give this one a --workdir of its own."
+                )
+            yield run._replace(record=there)
+            return
+        write_atomically(folder / "config.json", json.dumps(run.record, indent=2).encode() + b"\n")
+        yield run
+
+
+def _make(folder: epath.Path) -> None:
+    """Makes the folder of a new run, which may be there and empty."""
     if folder.exists() and not folder.is_dir():
         raise RunError(f"--workdir={folder} is a file; name a folder, or one that does not exist yet")
-    if (folder / "config.json").exists():
-        there = read_config(folder)
-        lines = settings.differences({key: there.get(key) for key in identity}, identity)
-        if lines:
-            raise UsageError(
-                f"{folder} holds another run: {'; '.join(lines)}. Give this one a --workdir of its own."
-            )
-        return Run(folder, config, experiment, there)
     try:
         # A process that was killed while it wrote config.json leaves half of it under another name.
-        if folder.exists() and any(path.suffix != ".part" for path in folder.iterdir()):
+        if folder.exists() and any(
+            path.suffix != ".part" and path.name != LOCK_NAME for path in folder.iterdir()
+        ):
             raise UsageError(
                 f"--workdir={folder} holds other files and no run; name an empty folder, or a new one"
             )
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"--workdir={folder} can't be written: {error.strerror or error}") from error
-    write_atomically(folder / "config.json", json.dumps(record, indent=2).encode() + b"\n")
-    return Run(folder, config, experiment, record)
 
 
-def last_state(run: Run, warn: Callable[[str], None]) -> tuple[GanState, dict[str, Any]]:
-    """The state and the meta of the run's last whole checkpoint; changes nothing in the folder.
+def best_of(command: Command) -> Best | None:
+    """What `--keep_best` asks for.
 
     Raises:
-      RunError: there is none.
+      UsageError: it is not of that form.
     """
-    found = None
-    if (run.folder / "checkpoints").exists():
-        checkpoints = Checkpoints(run.folder / "checkpoints", read_only=True)
-        found = checkpoints.restore(lambda meta: abstract_state(run.experiment, meta["stage"]), warn)
-    if found is None:
+    text = command.flags.keep_best
+    if text is None:
+        return None
+    try:
+        return Best.parse(text)
+    except ValueError:
+        raise UsageError(f"--keep_best={text}: expected METRIC, METRIC:min or METRIC:max") from None
+
+
+def check_metric(command: Command, experiment: Experiment) -> None:
+    """Raises UsageError unless the run's steps report the metric that `--keep_best` names."""
+    best = best_of(command)
+    if best is not None and best.metric not in (names := metric_names(experiment)):
+        raise UsageError(
+            f"--keep_best={command.flags.keep_best}: the run has no metric {best.metric}; "
+            f"choose from: {', '.join(names)}"
+        )
+
+
+def last_state(
+    run: Run, warn: Callable[[str], None], checkpoint: str = "last"
+) -> tuple[GanState, dict[str, Any]]:
+    """The state and the meta of one of the run's checkpoints; changes nothing in the folder.
+
+    Args:
+      run: as it was opened.
+      warn: is told of checkpoints that are damaged.
+      checkpoint: "last", the latest that is whole; "best", as the run's `--keep_best` has it; or a step.
+    Raises:
+      RunError: there is none, or the one that was asked for is damaged.
+      UsageError: `checkpoint` is none of these, or there is none of that step.
+    """
+    if checkpoint not in ("last", "best") and not checkpoint.isdecimal():
+        raise UsageError(f"--checkpoint={checkpoint}: expected last, best or a step")
+    if not (run.folder / "checkpoints").exists():
         raise RunError(f"{run.folder} holds no checkpoint yet; train first")
-    return found
+
+    def target(meta: dict[str, Any]) -> GanState:
+        return abstract_state(run.experiment, meta["stage"])
+
+    with Checkpoints(run.folder / "checkpoints", read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+        if not steps:
+            raise RunError(f"{run.folder} holds no checkpoint yet; train first")
+        if checkpoint == "last":
+            found = checkpoints.restore(target, warn)
+            assert found is not None
+            return found
+        listed = f"choose last or a step, of {', '.join(map(str, steps))}"
+        step = checkpoints.best_step() if checkpoint == "best" else int(checkpoint)
+        if step is None:
+            raise UsageError(f"--checkpoint=best: {run.folder} was not trained with --keep_best; {listed}")
+        if step not in steps:
+            raise UsageError(
+                f"--checkpoint={checkpoint}: {run.folder} has no checkpoint of that step; {listed}"
+            )
+        return checkpoints.restore_step(target, step)
 
 
 def check_labels(labels: tuple[int, ...], num_classes: int, flag: str = "--labels") -> None:

@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 from etils import epath
 
+from ganjax.errors import RunError
 from ganjax.report.files import is_local, write_atomically, writing
 from ganjax.report.images import encode_png
 
@@ -63,7 +64,8 @@ def _records(data: bytes) -> list[tuple[bytes, dict[str, Any]]]:
 
 def _cut(path: epath.Path, resume_step: int | None) -> bytes:
     """Rewrites the file without half lines and steps after `resume_step`; returns what it holds then."""
-    before = path.read_bytes() if path.exists() else None
+    with writing(path):
+        before = path.read_bytes() if path.exists() else None
     kept = b"".join(
         line + b"\n"
         for line, record in _records(before or b"")
@@ -148,7 +150,8 @@ class JsonlLog:
         """Writes what is left. Closing twice is no error."""
         if self._file is not None:
             self.flush()
-            self._file.close()
+            with writing(self._path):  # which writes what a full disk did not take
+                self._file.close()
             self._file = None
 
     def __enter__(self) -> "JsonlLog":
@@ -217,7 +220,11 @@ class TensorBoardLog:
             event = _protocol("event")
             start = event.SessionLog(status=event.SessionLog.START)
             self._write(event.Event(step=resume_step + 1, wall_time=clock(), session_log=start))
-        self.flush()
+        try:
+            self.flush()
+        except RunError:
+            self._let_go()
+            raise
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """One point on each of the curves named.
@@ -274,9 +281,18 @@ class TensorBoardLog:
     def close(self) -> None:
         """Writes what is left. Closing twice is no error."""
         if self._writer is not None:
-            self.flush()
-            self._writer.close()
-            self._writer = None
+            try:
+                self.flush()
+                self._writer.close()
+            finally:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """Closes the file without what it has not written: or Python would try that, and print what fails."""
+        file = getattr(getattr(self._writer, "_py_recordio_writer", None), "_writer", None)
+        if isinstance(file, io.BufferedWriter):
+            file.raw.close()
+        self._writer = None
 
     def __enter__(self) -> "TensorBoardLog":
         return self

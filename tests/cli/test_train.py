@@ -5,12 +5,16 @@ import json
 import pathlib
 import re
 import shutil
+import subprocess
+import time
+from collections.abc import Iterator
 
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
+from ganjax import cli
 from ganjax.checkpoint import Checkpoints, fingerprint
 from ganjax.errors import RunError
 from ganjax.report.log import JsonlLog, read_jsonl
@@ -210,6 +214,121 @@ def test_a_damaged_checkpoint_is_told_and_gone_around(run, tmp_path):
     assert "going on from step 2 of 4" in answer.err
     assert result_of(folder)["fingerprint"] == result_of(tmp_path / "whole")["fingerprint"]
     assert (folder / "damaged" / "00000003").is_dir()
+
+
+def test_the_best_is_kept_over_resumes(run, tmp_path):
+    """The toy's `filled` counts the steps, so the first checkpoint is the lowest and the last the highest."""
+    flags = ("--save_steps=1", "--keep=1")
+    for best, kept in {"filled": [1, 4], "filled:max": [4]}.items():
+        folder = tmp_path / best.replace(":", "-")
+        train(run, folder, *flags, f"--keep_best={best}", "--steps=2")
+        train(run, folder, *flags, f"--keep_best={best}")
+        assert Checkpoints(folder / "checkpoints", read_only=True).steps() == kept
+        assert Checkpoints(folder / "checkpoints", read_only=True).best_step() == kept[0]
+        assert result_of(folder)["resumed_from"] == [2]
+
+
+class Silent:
+    """In the place of capsys, where there is none."""
+
+    @staticmethod
+    def readouterr() -> tuple[str, str]:
+        return "", ""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> str:
+    """The fingerprint of the toy at its end."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(runner(Silent), folder)
+    return result_of(folder)["fingerprint"]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", pytest.param("samples", marks=pytest.mark.slow)])
+def test_a_file_that_cannot_be_written_ends_the_run_and_loses_no_checkpoint(run, whole, tmp_path, name):
+    """Something is in the place of a log or of the samples; without it the same command goes on."""
+    folder = tmp_path / "run"
+    train(run, folder, "--steps=2")
+    saved = folder / (name + ".aside")
+    (folder / name).rename(saved)
+    if name == "samples":
+        (folder / name).write_text("mine")
+    else:
+        (folder / name).mkdir()
+    answer = run(f"--experiment={TOY}", f"--workdir={folder}", "--parallel=none", "--log_steps=1")
+    assert answer.code == 1
+    assert re.match(rf"ganjax: can't \w+ {folder}/{name}", answer.err.splitlines()[-1]), answer.err
+    assert "Traceback" not in answer.err
+    shutil.rmtree(folder / name) if name == "metrics.jsonl" else (folder / name).unlink()
+    saved.rename(folder / name)
+    train(run, folder)
+    assert result_of(folder)["fingerprint"] == whole
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[pathlib.Path]:
+    """A file system of 2 MB; needs the right to mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no right to mount a file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(
+    "left", [pytest.param(0, marks=pytest.mark.slow), 8192, pytest.param(60_000, marks=pytest.mark.slow)]
+)
+def test_on_a_full_disk_the_run_ends_in_one_line_and_goes_on_once_there_is_room(run, whole, disk, left):
+    """For real, with so many bytes left: what fails is a log, the samples, or a checkpoint."""
+    folder = disk / "run"
+    train(run, folder, "--steps=2")
+    room = shutil.disk_usage(disk).free - left
+    (disk / "ballast").write_bytes(bytes(room))
+    flags = ("--parallel=none", "--log_steps=1", "--save_steps=1")
+    answer = run(f"--experiment={TOY}", f"--workdir={folder}", *flags)
+    assert answer.code == 1, answer
+    last = answer.err.splitlines()[-1]
+    assert re.match(r"ganjax: .*(No space left on device|RESOURCE_EXHAUSTED)", last), answer.err
+    assert "Traceback" not in answer.err
+    assert not (folder / "damaged").exists()
+    (disk / "ballast").unlink()
+    train(run, folder)
+    assert result_of(folder)["fingerprint"] == whole
+    assert not (folder / "damaged").exists()
+
+
+@pytest.mark.parametrize("days", [-400, pytest.param(400, marks=pytest.mark.slow)])
+def test_a_clock_that_jumps_changes_nothing(run, tmp_path, monkeypatch, days):
+    """The wall clock is set by days at every look at it."""
+    now = [time.time()]
+
+    def jumping() -> float:
+        now[0] += days * 86_400
+        return now[0]
+
+    start = time.monotonic()
+    monkeypatch.setattr(time, "time", jumping)
+    monkeypatch.setattr(time, "time_ns", lambda: int(jumping() * 1e9))
+    folder = tmp_path / "run"
+    flags = ("--log_steps=1", "--save_minutes=1", "--keep=9")
+    train(run, folder, *flags, "--steps=2")
+    train(run, folder, *flags)
+    took = time.monotonic() - start
+    steps = Checkpoints(folder / "checkpoints", read_only=True).steps()
+    assert steps == [2, 4]  # no minute has passed
+    lines = read_jsonl(folder / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    seconds = [line["seconds"] for line in lines]
+    assert seconds == sorted(seconds)
+    result = result_of(folder)
+    process = time.monotonic() - cli._STARTED  # the tests' own
+    assert 0 < result["first_step_seconds"] <= process
+    assert seconds[-1] <= result["wall_seconds"] <= 2 * process
+    assert result["images_per_second"] > 8 * 1 / took
 
 
 def test_a_full_disk_is_told_in_one_line(run, tmp_path, monkeypatch):

@@ -105,6 +105,19 @@ WRONG = {
     "foreign to list": (("--mode=list", "--seed=1"), r"--seed does nothing in --mode=list"),
     "config for list": (("--mode=list", "--config.steps=1"), r"--config\.steps does nothing in --mode=list"),
     "save_minutes": ((*TINY_MNIST, "--save_minutes=-1"), r"-1"),
+    "best of no metric": (
+        (*TINY_MNIST, "--keep_best=fid:max"),
+        r"--keep_best=fid:max: the run has no metric fid; choose from: .*discriminator_loss, .*generator_l",
+    ),
+    "best of no form": (
+        (*TINY_MNIST, "--keep_best=generator_loss:low"),
+        r"--keep_best=generator_loss:low: expected METRIC, METRIC:min or METRIC:max",
+    ),
+    "best of nothing": ((*TINY_MNIST, "--keep_best="), r"--keep_best=: expected METRIC"),
+    "a checkpoint for training": (
+        (*TINY_MNIST, "--checkpoint=best"),
+        r"--checkpoint does nothing in --mode=train; it belongs to sample, interpolate, evaluate",
+    ),
     "cache of no name": ((*TINY_MNIST, "--compilation_cache="), r"expected a folder, or off"),
     "cache as a switch": ((*TINY_MNIST, "--compilation_cache=no"), r"=no: expected a folder, or off"),
     "cache that is a file": (

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -128,6 +129,70 @@ def test_the_latest_checkpoint_is_sampled(run, tmp_path):
     train(run, tmp_path / "run")
     assert "of step 4" in sample(run, tmp_path / "run", tmp_path / "4.npz").out
     assert not np.array_equal(arrays(tmp_path / "2.npz")["image"], arrays(tmp_path / "4.npz")["image"])
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory) -> pathlib.Path:
+    """Checkpoints of steps 2, 3 and 4, the first of which has the lowest `filled`."""
+    folder = tmp_path_factory.mktemp("several") / "run"
+    train(runner(Silent), folder, "--save_steps=1", "--keep=2", "--keep_best=filled", "--steps=2")
+    shutil.rmtree(folder / "checkpoints" / "00000001")
+    train(runner(Silent), folder, "--save_steps=1", "--keep=2", "--keep_best=filled")
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
+        "00000002",
+        "00000003",
+        "00000004",
+    ]
+    return folder
+
+
+def test_a_checkpoint_of_choice_is_used(run, several, tmp_path):
+    images = {}
+    for which, step in {"last": 4, "best": 2, "2": 2, "3": 3, "00000004": 4}.items():
+        answer = sample(run, several, tmp_path / "x.npz", f"--checkpoint={which}", "--labels=1")
+        assert answer.out == f"10 images of step {step}: {tmp_path / 'x.npz'}\n"
+        images[which] = arrays(tmp_path / "x.npz")["image"]
+    np.testing.assert_array_equal(images["best"], images["2"])
+    np.testing.assert_array_equal(images["last"], images["00000004"])
+    assert not np.array_equal(images["2"], images["last"])
+    flags = ("--mode=interpolate", f"--out={tmp_path / 'x.png'}", "--labels=1", "--checkpoint=best")
+    assert "step 2:" in good(run(f"--workdir={several}", *flags)).out
+
+
+@pytest.mark.parametrize("mode", ["sample", "interpolate", "evaluate"])
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        ("5", r"--checkpoint=5: .* has no checkpoint of that step; choose last or a step, of 2, 3, 4$"),
+        ("frist", r"--checkpoint=frist: expected last, best or a step$"),
+        ("-1", r"--checkpoint=-1: expected last, best or a step$"),
+    ],
+)
+def test_a_checkpoint_that_is_not_there(run, several, mode, which, message):
+    before = listing(several)
+    answer = run(f"--workdir={several}", f"--mode={mode}", f"--checkpoint={which}")
+    assert (answer.code, answer.out) == (2, "")
+    assert re.search(message, answer.err.strip()), answer.err
+    assert answer.err.count("\n") == 1
+    assert listing(several) == before
+
+
+def test_no_best_was_kept(run, trained):
+    answer = run(f"--workdir={trained}", "--mode=sample", "--checkpoint=best")
+    assert answer.code == 2
+    assert answer.err == (
+        f"ganjax: --checkpoint=best: {trained} was not trained with --keep_best; "
+        "choose last or a step, of 4\n"
+    )
+
+
+def test_the_one_that_was_asked_for_is_damaged(run, several, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(several, folder)
+    (folder / "checkpoints" / "00000003" / "meta" / "metadata").write_text("{")
+    answer = run(f"--workdir={folder}", "--mode=sample", "--checkpoint=3")
+    assert answer.code == 1
+    assert re.fullmatch(r"ganjax: the checkpoint of step 3 .* steps 2, 4\n", answer.err), answer.err
 
 
 def test_interpolation_goes_from_sample_to_sample(run, trained, tmp_path):
