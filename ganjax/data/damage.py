@@ -23,7 +23,7 @@ class StandIns:
     def __init__(self, num_examples: int, skip: bool):
         self.skipped: list[str] = []
         self._num_examples, self._skip = num_examples, skip
-        self._damaged: set[int] = set()
+        self._damaged: dict[int, str] = {}  # place -> why
         self._lock = threading.Lock()
 
     def read(self, read: Callable[[int], T], index: int) -> T:
@@ -45,6 +45,5 @@ class StandIns:
                 with self._lock:
                     if place not in self._damaged:
                         self.skipped.append(f"skipped {error}")
-                        self._damaged.add(place)
-        first = self.skipped[0].removeprefix("skipped ")
-        raise RunError(f"none of {self._num_examples} images can be read. {first}")
+                        self._damaged[place] = str(error)
+        raise RunError(f"none of {self._num_examples} images can be read. {self._damaged[0]}")
