@@ -400,6 +400,7 @@ class Checkpoints:
 
     def _meta(self, step: int) -> dict[str, Any]:
         """A checkpoint's meta; empty where that is damaged."""
+        _silence_abandoned()
         try:
             items = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
             return _verified(items["meta"])
