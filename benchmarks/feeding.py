@@ -4,8 +4,8 @@
 
 The same steps in turns: fed from the folder, decoded again for every batch, and from one batch that is ready
 on the host. What the first takes longer is what the device stands idle for data; the aim is 5 % on an
-accelerator. On a CPU, which both reads and computes, it is what reading takes away. The JPEGs are made once, of
-smooth random colours, in a folder that is removed at the end.
+accelerator. On a CPU, which both reads and computes, it is what reading takes away. The JPEGs are made once,
+of smooth random colours, in a folder that is removed at the end.
 """
 
 import argparse
