@@ -10,6 +10,7 @@ from ganjax.errors import RunError, UsageError
 from ganjax.memory import keep_freed_memory
 
 _STARTED = time.time()
+_LONGEST_LINE = 1500  # characters of a message
 
 
 class Signals:
@@ -35,6 +36,12 @@ class Signals:
         os._exit(128 + signum)
 
 
+def _line(text: str) -> str:
+    """One line that a terminal shows as it is: what a user typed or a file is called may hold anything."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 3] + "..."
+
+
 def main(argv: Sequence[str] | None = None, *, package: str = "ganjax.experiments") -> int:
     """Runs a command line and returns its exit code.
 
@@ -54,10 +61,17 @@ def main(argv: Sequence[str] | None = None, *, package: str = "ganjax.experiment
         words = list(sys.argv[1:] if argv is None else argv)
         return command.run(words, package=package, signals=signals, started=_STARTED)
     except UsageError as error:
-        print(f"ganjax: {error}", file=sys.stderr)
+        print(f"ganjax: {_line(str(error))}", file=sys.stderr)
         return 2
     except RunError as error:
-        print(f"ganjax: {error}", file=sys.stderr)
+        print(f"ganjax: {_line(str(error))}", file=sys.stderr)
+        return 1
+    except MemoryError as error:
+        reason = _line(str(error)) or "no more is to be had"
+        print(
+            f"ganjax: there is not enough memory ({reason}); make the model or the batch smaller",
+            file=sys.stderr,
+        )
         return 1
     finally:
         for number, handler in before.items():
