@@ -193,6 +193,8 @@ class Checkpoints:
         meta = dict(items["meta"])
         if meta.pop("sha256", None) != _json_digest(meta):
             raise ValueError("its meta is not what was saved")
+        if meta.get("step", step) != step:
+            raise ValueError(f"it is that of step {meta['step']}")
         leaves = {name: np.asarray(leaf) for name, leaf in items["state"].items()}
         empty = meta.pop("empty")
         leaves |= {name: np.zeros(shape, jnp.dtype(dtype)) for name, (dtype, shape) in empty.items()}

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +97,26 @@ def abstract_state(experiment: Experiment, stage: int) -> GanState:
     gan, data, steps, batch_size, _ = experiment.stages[stage]
     runner = Runner("none", gan, data.transform, batch_size, steps)
     return runner.abstract(jax.random.key(0), data.example(batch_size))
+
+
+def saved_state(experiment: Experiment, meta: Mapping[str, Any]) -> GanState:
+    """Shapes and types of the state in a checkpoint that has this meta.
+
+    Raises:
+      ValueError: the meta is not one that `train` saves of this experiment.
+    """
+    stages = range(len(experiment.stages))
+    for name, kind, fits in (
+        ("step", int, lambda x: x >= 0),
+        ("stage", int, lambda x: x in stages),
+        ("images_seen", int, lambda x: x >= 0),
+        ("wall_seconds", float, lambda x: 0 <= x < math.inf),
+        ("resumed_from", list, lambda x: all(type(step) is int for step in x)),
+        ("metrics", dict, lambda x: all(type(value) is float for value in x.values())),
+    ):
+        if type(meta.get(name)) is not kind or not fits(meta[name]):
+            raise ValueError(f"its meta has no {name}, or one that is never saved")
+    return abstract_state(experiment, meta["stage"])
 
 
 def preview_inputs(num_classes: int) -> tuple[np.ndarray, np.ndarray | None, int]:
@@ -232,7 +252,7 @@ class _Training:
         if self.checkpoints is None:
             return 0, None
         found = self.checkpoints.restore(
-            lambda meta: abstract_state(self.experiment, meta["stage"]), self.observer.message
+            lambda meta: saved_state(self.experiment, meta), self.observer.message
         )
         if found is None:
             return 0, None

@@ -75,7 +75,7 @@ def run(command: Command) -> int:
 def _fingerprint_in(path: epath.Path) -> str | None:
     try:
         return json.loads(path.read_text())["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -18,7 +18,7 @@ from ganjax.cli.command import Command, resolve
 from ganjax.cli.compilation_cache import num_cores
 from ganjax.errors import RunError, UsageError
 from ganjax.gan import Experiment, GanState
-from ganjax.loop import abstract_state
+from ganjax.loop import abstract_state, saved_state
 from ganjax.parallel import arrangement
 from ganjax.report.files import write_atomically
 
@@ -63,12 +63,14 @@ def read_config(folder: epath.PathLike) -> dict[str, Any]:
             or not {"experiment", "config", "seed"} <= set(record)
             or not isinstance(record["experiment"], str)
             or not isinstance(record["config"], dict)
+            or not isinstance(record.get("data", {}), dict)
+            or not all(isinstance(spec, dict) for spec in record.get("data", {}).values())
         ):
             raise ValueError("it is not a run's description")
         return record
     except OSError as error:
         raise RunError(f"{path.parent} holds no run ({path.name} can't be read); train one first") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: brackets in brackets
         raise RunError(f"{path} is damaged: {error}") from error
 
 
@@ -165,7 +167,7 @@ def last_state(run: Run, warn: Callable[[str], None]) -> tuple[GanState, dict[st
     found = None
     if (run.folder / "checkpoints").exists():
         checkpoints = Checkpoints(run.folder / "checkpoints", read_only=True)
-        found = checkpoints.restore(lambda meta: abstract_state(run.experiment, meta["stage"]), warn)
+        found = checkpoints.restore(lambda meta: saved_state(run.experiment, meta), warn)
     if found is None:
         raise RunError(f"{run.folder} holds no checkpoint yet; train first")
     return found
