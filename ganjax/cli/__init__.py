@@ -1,5 +1,6 @@
 """The command line. This module imports little, so that a mistake in the flags is answered at once."""
 
+import io
 import os
 import signal
 import sys
@@ -53,6 +54,9 @@ def main(argv: Sequence[str] | None = None, *, package: str = "ganjax.experiment
     """
     if argv is None:  # the process is ours, and not somebody's who calls this
         keep_freed_memory()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a path need not be in the terminal's encoding
+                stream.reconfigure(errors="backslashreplace")
     signals = Signals()
     before = {number: signal.signal(number, signals) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
