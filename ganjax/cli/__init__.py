@@ -70,8 +70,11 @@ def main(argv: Sequence[str] | None = None, *, package: str = "ganjax.experiment
     except RunError as error:
         print(f"ganjax: {_line(str(error))}", file=sys.stderr)
         return 1
-    except MemoryError as error:
-        reason = _line(str(error)) or "no more is to be had"
+    except Exception as error:
+        # XLA's has no type of its own, and jax is not imported here.
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = _line(" ".join(str(error).split())[:300]) or "no more is to be had"
         print(
             f"ganjax: there is not enough memory ({reason}); make the model or the batch smaller",
             file=sys.stderr,

@@ -1,5 +1,6 @@
 """Images in folders: one folder a class, `train` and `test` folders where there are splits."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -96,15 +97,19 @@ def _examples(root: epath.Path, class_names: tuple[str, ...]) -> tuple[list[epat
         )
     paths, labels = [], []
     for folder in folders:
-        found = _below(folder)
+        found = _below(folder, (os.path.realpath(root),))
         paths += found
         labels += [class_names.index(folder.name)] * len(found)
     return paths, np.array(labels, np.int32)
 
 
-def _below(folder: epath.Path) -> list[epath.Path]:
+def _below(folder: epath.Path, above: tuple[str, ...]) -> list[epath.Path]:
+    """All image files in a folder and the folders in it. `above`: the real places of those it lies in."""
+    place = os.path.realpath(folder)
+    if place in above:
+        raise RunError(f"{folder}: a link to a folder that it lies in; remove the link")
     folders, files = _list(folder)
-    return files + [path for inner in folders for path in _below(inner)]
+    return files + [path for inner in folders for path in _below(inner, (*above, place))]
 
 
 def _list(folder: epath.Path) -> tuple[list[epath.Path], list[epath.Path]]:

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -403,6 +404,34 @@ def test_a_description_that_describes_nothing(run, trained, change, code, messag
     else:
         path.write_text(change)
     assert_refused(run, (f"--workdir={trained}", "--mode=sample"), code, message, trained)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError("Unable to allocate 7 TiB"), r"Unable to allocate 7 TiB"),
+        (MemoryError(), r"no more is to be had"),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 5 bytes"),
+            r"RESOURCE.* 5 bytes",
+        ),
+    ],
+)
+def test_too_little_memory(run, tmp_path, monkeypatch, error, reason):
+    def exhausted(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("ganjax.cli.command.run", exhausted)
+    assert_refused(run, (), 1, rf"ganjax: there is not enough memory \({reason}\); make the model", tmp_path)
+
+
+def test_other_errors_are_ours_and_keep_their_traceback(run, monkeypatch):
+    def wrong(*args, **kwargs):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("ganjax.cli.command.run", wrong)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        run()
 
 
 def test_a_log_that_is_a_folder(run, trained):
