@@ -29,7 +29,7 @@ NEAR_MISSES = [
     "config.", "config.x.y", "config.stesp", "config.\0", "\0", "=",
 ]  # fmt: skip
 NASTY_PATHS = [
-    "", ".", "..", "../..", "/", "/proc/x", "/dev/null", "~", "~nobody-here", "a\0b", "a\nb", "\udcff",
+    "", ".", "..", "../..", "/proc/x", "/dev/null/x", "~", "~nobody-here", "a\0b", "a\nb", "\udcff",
     "\ud800", "é",
     "a" * 300, "a/" * 3000, "a/b", "a\\b", "gs://a/b", "s3://a", "http://a/b", "file://a", "://", "off",
     "x", "-x",

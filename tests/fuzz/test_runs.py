@@ -61,6 +61,8 @@ def went_on(run: pathlib.Path, folder: pathlib.Path) -> bool:
 
 # Checkpoints.
 
+DEEP = "[" * 100_000  # brackets in brackets: "deep" in a case
+
 places = st.floats(0, 1, width=32)  # which of the files, as a share of their number
 names = st.sampled_from([
     *STEPS_SAVED, "00000004", "00000009", "00000000", "3", "03", "99999999", "123456789", "-0000001",
@@ -92,7 +94,7 @@ damages = st.one_of(
     st.tuples(st.just("meta"), saved, st.lists(values_of_meta, min_size=1, max_size=2)),
     st.tuples(st.just("meta without"), saved, st.sampled_from(["step", "stage", "metrics", "fingerprint",
     "empty"])),
-    st.tuples(st.just("meta text"), saved, st.one_of(json_values.map(json.dumps), st.just("[" * 100_000))),
+    st.tuples(st.just("meta text"), saved, st.one_of(json_values.map(json.dumps), st.just("deep"))),
     st.tuples(st.just("remove"), saved),
 )  # fmt: skip
 
@@ -152,7 +154,7 @@ def damage(checkpoints: pathlib.Path, change: tuple) -> None:
             meta["sha256"] = checkpoint._json_digest(meta)
         path.write_text(json.dumps(meta))
     elif kind == "meta text" and (one / "meta").is_dir():
-        (one / "meta" / "metadata").write_text(rest[0])
+        (one / "meta" / "metadata").write_text(DEEP if rest[0] == "deep" else rest[0])
     elif kind == "remove":
         shutil.rmtree(one)
 
@@ -183,7 +185,6 @@ changes_of_json = st.one_of(
     st.tuples(st.just("remove"), paths, st.none()),
     st.tuples(st.just("add"), paths, json_values),
 )
-DEEP = "[" * 100_000
 records = st.dictionaries(
     st.sampled_from(["config.json", "config.json", "metrics.jsonl", "result.json"]),
     st.one_of(
@@ -191,7 +192,7 @@ records = st.dictionaries(
         st.lists(changes_of_json, min_size=1, max_size=2),
         st.lists(changes_of_json, min_size=1, max_size=2),
         st.lists(changes_of_json, min_size=1, max_size=2),
-        st.sampled_from([b"", b"{}", b"[]", b"null", b"\xff\xfe", DEEP.encode(), b"1" * 5000, b"\n\n{}\n",
+        st.sampled_from([b"", b"{}", b"[]", b"null", b"\xff\xfe", "deep", b"1" * 5000, b"\n\n{}\n",
         None, "folder"]),
         st.binary(max_size=20),
     ),
@@ -224,6 +225,8 @@ def change_record(path: pathlib.Path, how: Any) -> None:
     content = path.read_bytes()
     if how is None:
         path.unlink()
+    elif how == "deep":
+        path.write_text(DEEP)
     elif how == "folder":
         path.unlink()
         path.mkdir()
