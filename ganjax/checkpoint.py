@@ -435,6 +435,8 @@ class Checkpoints:
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
         )
         meta = _verified(items["meta"])
+        if meta.get("step", step) != step:
+            raise ValueError(f"it is that of step {meta['step']}")
         leaves = {name: np.asarray(leaf) for name, leaf in items["state"].items()}
         empty = meta.pop("empty")
         leaves |= {name: np.zeros(shape, jnp.dtype(dtype)) for name, (dtype, shape) in empty.items()}

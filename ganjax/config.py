@@ -23,7 +23,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, Union
 
-from ganjax.errors import UsageError, nearest
+from ganjax.errors import UsageError, nearest, shortened
 
 C = TypeVar("C")
 
@@ -228,7 +228,10 @@ def _from_value(value: Any, annotation: Any, limits: _Limits) -> Any:
     if annotation is float:
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise _Mismatch
-        return _limited(float(value), limits)
+        try:
+            return _limited(float(value), limits)
+        except OverflowError:  # an integer beyond the largest float
+            raise _Mismatch from None
     if annotation is str:
         if not isinstance(value, str):
             raise _Mismatch
@@ -299,7 +302,7 @@ def _convert(name: str, value: Any, field: _Field, *, text: bool) -> Any:
     except _Mismatch:
         shown = f'"{value}"' if isinstance(value, str) and not text else _show(value)
         expected = _expectation(field.annotation, field.limits)
-        raise UsageError(f"{name}={shown}: expected {expected}") from None
+        raise UsageError(f"{name}={shortened(shown)}: expected {expected}") from None
 
 
 def _made(make: Any, *arguments: Any, **changes: Any) -> Any:
@@ -333,7 +336,9 @@ def override(config: C, overrides: Mapping[str, Any], *, experiment: str = "") -
     for key, value in overrides.items():
         if key not in fields:
             whose = experiment or "the experiment"
-            raise UsageError(f"--config.{key}: {whose} has no such setting; {nearest(key, fields)}")
+            raise UsageError(
+                f"--config.{shortened(key)}: {whose} has no such setting; {nearest(key, fields)}"
+            )
         if isinstance(value, BareFlag) and not _takes_bool(fields[key].annotation):
             expected = _expectation(fields[key].annotation, fields[key].limits)
             raise UsageError(f"--config.{key}: the value is missing; expected {expected}")
@@ -435,7 +440,7 @@ def from_json(config_class: type[C], values: Mapping[str, Any]) -> C:
     for key in values:
         if key not in fields:
             raise UsageError(
-                f"config.{key} is not a setting here: the config was written by another version; "
+                f"config.{shortened(key)} is not a setting here: the config was written by another version; "
                 f"{nearest(key, fields)}"
             )
     for name, field in fields.items():
@@ -526,7 +531,7 @@ def split_arguments(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             break
         match = _SETTING.fullmatch(word)
         if re.fullmatch(r"--?config(=.*)?", word, re.DOTALL) or (match and not match[1]):
-            raise UsageError(f"{word}: settings are given one by one, as --config.KEY=VALUE")
+            raise UsageError(f"{shortened(word)}: settings are given one by one, as --config.KEY=VALUE")
         if not match:
             rest.append(word)
         elif match[2] is not None:
@@ -551,7 +556,7 @@ def parse_integers(text: str, *, name: str, minimum: int = 0, maximum: int | Non
     Raises:
       UsageError: something else, an integer out of range, a range downwards, or more than a million.
     """
-    shown = text if len(text) <= 60 else text[:57] + "..."
+    shown = shortened(text)
     found: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"(-?[0-9]{1,18})(?:-(-?[0-9]{1,18}))?", part.strip())

@@ -9,6 +9,16 @@ class RunError(RuntimeError):
     """The command was right but could not be carried out: no data, a full disk, NaN. Exit code 1."""
 
 
+def one_line(error: BaseException) -> str:
+    """What an exception says, in one line of at most 200 characters; its type where it says nothing."""
+    return shortened(" ".join(str(error).split()) or type(error).__name__, 200)
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """`text` as a message can hold it, which a value of any length may go into."""
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
 def nearest(name: str, choices) -> str:
     """A clause that names the choices nearest to `name`, for the end of an error message."""
     import difflib

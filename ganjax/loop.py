@@ -15,7 +15,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -130,6 +130,26 @@ def metric_names(experiment: Experiment) -> list[str]:
         for due in {due_phases(gan, step) for step in range(steps)}:
             names |= set(jax.eval_shape(functools.partial(metrics, due=due), state, raw, key))
     return sorted(names)
+
+
+def saved_state(experiment: Experiment, meta: Mapping[str, Any]) -> GanState:
+    """Shapes and types of the state in a checkpoint that has this meta.
+
+    Raises:
+      ValueError: the meta is not one that `train` saves of this experiment.
+    """
+    stages = range(len(experiment.stages))
+    for name, kind, fits in (
+        ("step", int, lambda x: x >= 0),
+        ("stage", int, lambda x: x in stages),
+        ("images_seen", int, lambda x: x >= 0),
+        ("wall_seconds", float, lambda x: 0 <= x < math.inf),
+        ("resumed_from", list, lambda x: all(type(step) is int for step in x)),
+        ("metrics", dict, lambda x: all(type(value) is float for value in x.values())),
+    ):
+        if type(meta.get(name)) is not kind or not fits(meta[name]):
+            raise ValueError(f"its meta has no {name}, or one that is never saved")
+    return abstract_state(experiment, meta["stage"])
 
 
 def preview_inputs(num_classes: int) -> tuple[np.ndarray, np.ndarray | None, int]:
@@ -294,7 +314,7 @@ class _Training:
             lambda: (
                 checkpoints
                 and checkpoints.restore(
-                    lambda meta: abstract_state(self.experiment, meta["stage"]), self.observer.message
+                    lambda meta: saved_state(self.experiment, meta), self.observer.message
                 )
             )
         )

@@ -234,6 +234,12 @@ def change_meta(folder: pathlib.Path) -> None:
     path.write_text(json.dumps(meta | {"stage": 1}))
 
 
+def exchange(folder: pathlib.Path) -> None:
+    """A checkpoint that is whole, but another step's."""
+    shutil.rmtree(folder)
+    shutil.copytree(folder.with_name("00000002"), folder)
+
+
 def empty(folder: pathlib.Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
@@ -247,6 +253,7 @@ DAMAGES = {
     "meta changed": change_meta,
     "meta removed": lambda folder: shutil.rmtree(folder / "meta"),
     "another's state": swap_state,
+    "another's all": exchange,
     "state removed": lambda folder: shutil.rmtree(folder / "state"),
     "an empty folder": empty,
 }

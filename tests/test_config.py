@@ -253,6 +253,8 @@ def test_from_json_across_versions():
         settings.from_json(Config, {"step": 3})
     with pytest.raises(UsageError, match=r'^config\.steps="3": expected an integer$'):
         settings.from_json(Config, {"steps": "3"})
+    with pytest.raises(UsageError, match=r"config\.momentum=10{50}.*\.\.\.: expected a"):
+        settings.from_json(Config, {"momentum": 10**400})
 
     @dataclasses.dataclass(frozen=True)
     class Needy:

@@ -1,5 +1,6 @@
 """The command line. This module imports little, so that a mistake in the flags is answered at once."""
 
+import io
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from ganjax.errors import RunError, UsageError
 from ganjax.memory import keep_freed_memory
 
 _STARTED = time.monotonic()  # which no change of the clock moves
+_LONGEST_LINE = 1500  # characters of a message
 
 
 class Signals:
@@ -35,6 +37,12 @@ class Signals:
         os._exit(128 + signum)
 
 
+def _line(text: str) -> str:
+    """One line that a terminal shows as it is: what a user typed or a file is called may hold anything."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 3] + "..."
+
+
 def main(argv: Sequence[str] | None = None, *, package: str = "ganjax.experiments") -> int:
     """Runs a command line and returns its exit code.
 
@@ -46,6 +54,9 @@ def main(argv: Sequence[str] | None = None, *, package: str = "ganjax.experiment
     """
     if argv is None:  # the process is ours, and not somebody's who calls this
         keep_freed_memory()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a path need not be in the terminal's encoding
+                stream.reconfigure(errors="backslashreplace")
     signals = Signals()
     before = {number: signal.signal(number, signals) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -54,10 +65,20 @@ def main(argv: Sequence[str] | None = None, *, package: str = "ganjax.experiment
         words = list(sys.argv[1:] if argv is None else argv)
         return command.run(words, package=package, signals=signals, started=_STARTED)
     except UsageError as error:
-        print(f"ganjax: {error}", file=sys.stderr)
+        print(f"ganjax: {_line(str(error))}", file=sys.stderr)
         return 2
     except RunError as error:
-        print(f"ganjax: {error}", file=sys.stderr)
+        print(f"ganjax: {_line(str(error))}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        # XLA's has no type of its own, and jax is not imported here.
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = _line(" ".join(str(error).split())[:300]) or "no more is to be had"
+        print(
+            f"ganjax: there is not enough memory ({reason}); make the model or the batch smaller",
+            file=sys.stderr,
+        )
         return 1
     finally:
         for number, handler in before.items():

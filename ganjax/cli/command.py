@@ -2,7 +2,9 @@
 
 import functools
 import inspect
+import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -11,7 +13,7 @@ from absl import flags
 
 from ganjax import config as settings
 from ganjax.cli import Signals, experiments
-from ganjax.errors import RunError, UsageError, nearest
+from ganjax.errors import RunError, UsageError, nearest, shortened
 
 USAGE = """\
 python run.py --experiment=NAME [--mode=train] [--config.KEY=VALUE ...] [flags]
@@ -45,12 +47,16 @@ def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) 
     """Runs a command line; see `ganjax.cli.main`."""
     overrides, rest = settings.split_arguments(argv)
     values = _define()
+    for word in rest:
+        if re.fullmatch(r"--?flagfile(=.*)?", word, re.DOTALL):  # absl's own; it can't hold a --config.
+            raise UsageError(f"{shortened(word)}: flags are given on the command line, not in a file")
     try:
         left = values(["ganjax", *rest])[1:]
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:  # ValueError: absl's for --nohelp=1
         raise UsageError(" ".join(str(error).split())) from error
     if left:
-        raise UsageError(f"{left[0]}: not a flag; flags are given as --NAME=VALUE")
+        raise UsageError(f"{shortened(left[0])}: not a flag; flags are given as --NAME=VALUE")
+    _check(values)
     if values.help:
         print(_help(values, package))
         return 0
@@ -253,9 +259,21 @@ def _define() -> flags.FlagValues:
     integer("frames", 8, "interpolate: frames from one seed to the next.", 1, 10_000)
     integer("fps", 12, "interpolate: frames a second of the GIF.", 1, 50)
     text("metrics", None, "evaluate: which metrics, comma separated. Default: all there are.")
-    integer("num_samples", 10_000, "evaluate: how many samples are drawn.", 1)
+    integer("num_samples", 10_000, "evaluate: how many samples are drawn.", 1, 10_000_000)
     flags.DEFINE_bool("help", False, "Shows this.", short_name="h", flag_values=values)
     return values
+
+
+def _check(values: flags.FlagValues) -> None:
+    """Refuses what absl lets through: NaN, which is within any bounds, and paths that can't be."""
+    if math.isnan(values.save_minutes):
+        raise UsageError("--save_minutes=nan: expected a number of minutes of at least 0")
+    for name in ("workdir", "data_dir", "out"):
+        if path := getattr(values, name):
+            from ganjax.report.files import unusable
+
+            if reason := unusable(path):
+                raise UsageError(f"--{name}={shortened(path, 200)}: {reason}; name another place")
 
 
 def _refuse_foreign_flags(values: flags.FlagValues, mode: str) -> None:
@@ -270,7 +288,15 @@ def _recorded_experiment(values: flags.FlagValues) -> str:
         return ""
     from ganjax.cli import workdir
 
-    return workdir.read_config(values.workdir)["experiment"]
+    name = workdir.read_config(values.workdir)["experiment"]
+    folder = os.path.realpath(os.path.expanduser(values.workdir))
+    if name.endswith(".py") and os.path.realpath(os.path.expanduser(name)).startswith(folder + os.sep):
+        # A run that comes from somebody else must not bring along what is run.
+        raise UsageError(
+            f"{values.workdir}: its config.json names a program in the folder itself, {name}; "
+            "if you trust it, name it yourself, with --experiment="
+        )
+    return name
 
 
 def _help(values: flags.FlagValues, package: str) -> str:

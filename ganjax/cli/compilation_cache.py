@@ -18,8 +18,8 @@ import jax
 from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
-from ganjax.errors import UsageError
-from ganjax.report.files import is_local
+from ganjax.errors import UsageError, shortened
+from ganjax.report.files import is_local, unusable
 
 VARIABLE = "GANJAX_COMPILATION_CACHE"
 MAX_BYTES = 2**30
@@ -54,6 +54,8 @@ def folder(flag: str | None) -> epath.Path | None:
             return None
     if value.lower() == "off":
         return None
+    if reason := unusable(value):
+        raise UsageError(f"{name}={shortened(value, 200)}: {reason}; expected a folder, or off")
     path = epath.Path(os.path.expanduser(value))
     if not value.strip() or value.lower() in _NEITHER or (path.exists() and not path.is_dir()):
         raise UsageError(f"{name}={value}: expected a folder, or off")

@@ -2,12 +2,13 @@
 
 import importlib
 import importlib.util
+import os
 import pathlib
 import pkgutil
 import sys
 from types import ModuleType
 
-from ganjax.errors import UsageError, nearest
+from ganjax.errors import UsageError, nearest, one_line, shortened
 
 
 def names(package: str) -> list[str]:
@@ -26,7 +27,7 @@ def find(name: str, package: str) -> ModuleType:
       UsageError: there is none of that name (the nearest are named), or it is not an experiment.
     """
     if name.endswith(".py"):
-        module = _from_file(pathlib.Path(name).expanduser())
+        module = _from_file(pathlib.Path(os.path.expanduser(name)))
     elif "." in name:
         if not all(part.isidentifier() for part in name.split(".")):
             raise UsageError(f"--experiment={name}: neither a .py file nor a dotted module")
@@ -39,7 +40,9 @@ def find(name: str, package: str) -> ModuleType:
     else:
         known = names(package)
         if name not in known:
-            raise UsageError(f"--experiment={name}: there is no such experiment; {nearest(name, known)}")
+            raise UsageError(
+                f"--experiment={shortened(name)}: there is no such experiment; {nearest(name, known)}"
+            )
         module = importlib.import_module(f"{package}.{name}")
     missing = [part for part in ("Config", "TINY", "build") if not hasattr(module, part)]
     if missing:
@@ -53,13 +56,16 @@ def summary(module: ModuleType) -> str:
 
 
 def _from_file(path: pathlib.Path) -> ModuleType:
-    if not path.is_file():
-        raise UsageError(f"--experiment={path}: there is no such file")
+    if not os.path.isfile(path):  # not path.is_file(), which raises where the name is too long
+        raise UsageError(f"--experiment={shortened(str(path), 200)}: there is no such file")
     name = f"ganjax_experiment_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, UnicodeDecodeError) as error:  # of this file, or of one that it imports
+        raise UsageError(f"--experiment={path}: not a Python file ({one_line(error)})") from error
     return module

@@ -142,7 +142,7 @@ def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
 def _fingerprint_in(path: epath.Path) -> str | None:
     try:
         return json.loads(path.read_text())["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

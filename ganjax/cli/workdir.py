@@ -21,7 +21,7 @@ from ganjax.cli.lock import NAME as LOCK_NAME
 from ganjax.cli.lock import locked
 from ganjax.errors import RunError, UsageError
 from ganjax.gan import Experiment, GanState
-from ganjax.loop import abstract_state, metric_names
+from ganjax.loop import abstract_state, metric_names, saved_state
 from ganjax.parallel import arrangement
 from ganjax.report.files import write_atomically
 
@@ -67,12 +67,14 @@ def read_config(folder: epath.PathLike) -> dict[str, Any]:
             or not {"experiment", "config", "seed"} <= set(record)
             or not isinstance(record["experiment"], str)
             or not isinstance(record["config"], dict)
+            or not isinstance(record.get("data", {}), dict)
+            or not all(isinstance(spec, dict) for spec in record.get("data", {}).values())
         ):
             raise ValueError("it is not a run's description")
         return record
     except OSError as error:
         raise RunError(f"{path.parent} holds no run ({path.name} can't be read); train one first") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: brackets in brackets
         raise RunError(f"{path} is damaged: {error}") from error
 
 
@@ -252,7 +254,7 @@ def last_state(
         raise RunError(f"{run.folder} holds no checkpoint yet; train first")
 
     def target(meta: dict[str, Any]) -> GanState:
-        return abstract_state(run.experiment, meta["stage"])
+        return saved_state(run.experiment, meta)
 
     with Checkpoints(run.folder / "checkpoints", read_only=True) as checkpoints:
         steps = checkpoints.steps()

@@ -15,7 +15,8 @@ from ganjax.data.feed import Feed
 from ganjax.data.sampling import batch_indices
 from ganjax.data.source import Source, to_float
 from ganjax.data.zip import Zip
-from ganjax.errors import UsageError, nearest
+from ganjax.errors import UsageError, nearest, shortened
+from ganjax.report.files import unusable
 
 __all__ = ["Dataset", "Feed", "Source", "Zip", "batch_indices", "from_spec", "load", "to_float"]
 
@@ -75,6 +76,8 @@ def _is_path(name: str) -> bool:
 def _from_path(
     name: str, split: str, size: tuple[int, int] | None, channels: int | None, skip_corrupt: bool
 ) -> Dataset:
+    if reason := unusable(name):
+        raise UsageError(f"{shortened(name, 200)}: {reason}; name another file or folder")
     path = epath.Path(name).expanduser()
     if not path.exists():
         raise UsageError(f"{name}: no such file or folder")

@@ -10,7 +10,7 @@ import numpy as np
 
 from ganjax.data import images, sampling
 from ganjax.data.source import to_float
-from ganjax.errors import RunError, UsageError
+from ganjax.errors import RunError, UsageError, shortened
 from ganjax.gan import Batch, Context
 
 # A set whose decoded images take at most this many bytes is decoded once and kept.
@@ -108,6 +108,21 @@ class Dataset:
         return self.fetch
 
 
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 < value < 2**31
+
+
+# What JSON may hold of each field; see `Dataset`.
+_FITS: Mapping[str, Callable[[Any], bool]] = {
+    "name": lambda x: isinstance(x, str),
+    "split": lambda x: isinstance(x, str),
+    "image_shape": lambda x: isinstance(x, list | tuple) and len(x) == 3 and all(map(_is_size, x)),
+    "num_classes": lambda x: type(x) is int and 0 <= x < 2**31,
+    "class_names": lambda x: isinstance(x, list | tuple) and all(isinstance(name, str) for name in x),
+    "num_examples": _is_size,
+}
+
+
 def from_spec(spec: Mapping[str, Any]) -> Dataset:
     """A set whose metadata are there and whose examples are not: reading them raises a RunError.
 
@@ -118,6 +133,13 @@ def from_spec(spec: Mapping[str, Any]) -> Dataset:
     names = [field.name for field in dataclasses.fields(Dataset) if field.init and field.name not in of_data]
     if sorted(spec) != sorted(names):
         raise UsageError(f"dataset metadata with the keys {sorted(spec)}: expected {sorted(names)}")
+    for name, fits in _FITS.items():
+        if not fits(spec[name]):
+            raise UsageError(f"dataset metadata: {name}={shortened(str(spec[name]))}: no set has that")
+    if len(spec["class_names"]) != spec["num_classes"]:
+        raise UsageError(
+            f"dataset metadata: {len(spec['class_names'])} names of {spec['num_classes']} classes"
+        )
     height, width, channels = spec["image_shape"]
     return Dataset(
         name=spec["name"],

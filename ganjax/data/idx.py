@@ -6,6 +6,7 @@ References: Y. LeCun, C. Cortes, "The MNIST database of handwritten digits", sec
 """
 
 import gzip
+import io
 import math
 import zlib
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from etils import epath
 from ganjax.errors import RunError, UsageError
 
 _GZIP = b"\x1f\x8b"
+_GZIP_RATIO = 1032  # what deflate unpacks a byte to, at most
 _UINT8 = 0x08
 # The names under which MNIST, Fashion-MNIST and KMNIST are published: split -> (images, labels).
 FILES: Mapping[str, tuple[str, str]] = {
@@ -66,15 +68,12 @@ def parse(content: bytes, name: str, rank: int) -> np.ndarray:
     shape = parse_header(content, name, rank)
     offset, size = 4 + 4 * rank, math.prod(shape)
     if len(content) - offset != size:
-        raise RunError(
-            f"{name}: holds {len(content) - offset} values, expected {size} for the shape {shape} in its "
-            "head: the file is damaged; fetch it again"
-        )
+        raise _wrong_length(name, len(content) - offset, shape)
     return np.frombuffer(content, np.uint8, size, offset).reshape(shape)
 
 
-def unpack(content: bytes, name: str) -> bytes:
-    """The content itself, or what it unpacks to if it is gzipped.
+def unpack(content: bytes, name: str, limit: int | None = None) -> bytes:
+    """The content itself, or what it unpacks to if it is gzipped: all of it, or `limit` + 1 bytes at most.
 
     Raises:
       RunError: a gzip archive that is cut short or damaged.
@@ -82,7 +81,8 @@ def unpack(content: bytes, name: str) -> bytes:
     if not content.startswith(_GZIP):
         return content
     try:
-        return gzip.decompress(content)
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            return file.read(-1 if limit is None else limit + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise RunError(
             f"{name}: the gzip archive of {len(content)} bytes can't be unpacked ({error}): "
@@ -96,30 +96,60 @@ def read(path: epath.PathLike, rank: int) -> np.ndarray:
     Raises:
       RunError: the file can't be read, is cut short, or is not an idx file of that rank.
     """
-    return parse(unpack(_read_bytes(path), str(path)), str(path), rank)
+    limit = _end(read_shape(path, rank))
+    packed = _read_bytes(path)
+    content = unpack(packed, str(path), limit)
+    if (
+        content is not packed and len(content) > limit
+    ):  # it may be a thousand times longer: not all is unpacked
+        raise RunError(
+            f"{path}: goes on after the {limit} bytes that its head accounts for: "
+            "the file is damaged; fetch it again"
+        )
+    return parse(content, str(path), rank)
 
 
 def read_shape(path: epath.PathLike, rank: int) -> tuple[int, ...]:
     """The shape of the array in an idx file, from its first bytes only.
 
     Raises:
-      RunError: the file can't be read, or doesn't begin as an idx file of that rank.
+      RunError: the file can't be read, doesn't begin as an idx file of that rank, or is too short for
+        the shape.
     """
     length = 4 + 4 * rank
     try:
+        size = epath.Path(path).stat().length
         with epath.Path(path).open("rb") as file:
             # 4 KiB of an archive unpack to more than the head, whatever the name stored in the gzip header
             content = file.read(4096)
     except OSError as error:
         raise _unreadable(path, error) from error
+    most = size
     if content.startswith(_GZIP):
+        most = size * _GZIP_RATIO
         try:
             content = zlib.decompressobj(wbits=31).decompress(content, length)
         except zlib.error as error:
             raise RunError(
                 f"{path}: the gzip archive can't be unpacked ({error}): it is damaged; fetch it again"
             ) from error
-    return parse_header(content[:length], str(path), rank)
+    shape = parse_header(content[:length], str(path), rank)
+    if _end(shape) > most:  # found out before anybody makes arrays of that shape
+        held = size - length if most == size else f"at most {most - length}"
+        raise _wrong_length(str(path), held, shape)
+    return shape
+
+
+def _wrong_length(name: str, held: int | str, shape: tuple[int, ...]) -> RunError:
+    return RunError(
+        f"{name}: holds {held} values, expected {math.prod(shape)} for the shape {shape} in its head: "
+        "the file is damaged; fetch it again"
+    )
+
+
+def _end(shape: tuple[int, ...]) -> int:
+    """The length of an (unpacked) file with an array of this shape."""
+    return 4 + 4 * len(shape) + math.prod(shape)
 
 
 def find(folder: epath.PathLike) -> dict[str, tuple[epath.Path, epath.Path]]:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ganjax.errors import RunError, UsageError
+from ganjax.errors import RunError, UsageError, one_line
 
 if TYPE_CHECKING:  # Pillow itself is imported where it is used: `import ganjax.data` stays light
     from PIL import Image
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+# Pillow goes by a file's content, not by its name, and would have Ghostscript run what looks like PostScript.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _WORKERS = min(32, os.cpu_count() or 1)
 _here = threading.local()  # `alone`: this thread decodes by itself
@@ -67,11 +69,11 @@ def probe(content: bytes, name: str, *, oriented: bool = False) -> tuple[int, in
       name: how errors call it.
       oriented: whether the EXIF orientation is to be obeyed.
     Raises:
-      RunError: this is no image that Pillow knows.
+      RunError: this is no image, or not in one of the formats of `SUFFIXES`.
     """
     from PIL import Image
 
-    with _reading(name), Image.open(io.BytesIO(content)) as image:
+    with _reading(name), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         width, height = image.size
         # 5 to 8 are the orientations that exchange the axes. PNG's own getexif would decode the pixels
         if oriented and Image.Image.getexif(image).get(0x0112, 1) in (5, 6, 7, 8):
@@ -90,7 +92,7 @@ def decode(
     """An encoded image as uint8 [H, W, C].
 
     Args:
-      content: the file's bytes, in any format that Pillow reads.
+      content: the file's bytes, in one of the formats of `SUFFIXES`.
       name: how errors call it.
       channels: 1, 3 or 4; None keeps the image's own.
       size: (H, W) to crop and resize to; None keeps the image's own.
@@ -100,7 +102,7 @@ def decode(
     """
     from PIL import Image, ImageOps
 
-    with _reading(name), Image.open(io.BytesIO(content)) as image:
+    with _reading(name), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         image.load()
         upright = ImageOps.exif_transpose(image) if oriented else image
         return fit(upright, channels or native_channels(image.mode), size, name)
@@ -195,8 +197,9 @@ def _reading(name: str) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise Damaged(f"{name}: not an image in a known format; remove or replace it") from error
     except Exception as error:  # each of Pillow's decoders has its own
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Damaged(f"{name}: the image can't be decoded ({reason}); remove or replace it") from error
+        raise Damaged(
+            f"{name}: the image can't be decoded ({one_line(error)}); remove or replace it"
+        ) from error
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """Images in an `.npz`: `image` and optional `label`; `image_test` and `label_test` for a test split."""
 
+import math
 import struct
 import zipfile
-import zlib
 from typing import IO, Any
 
 import numpy as np
@@ -10,8 +10,9 @@ from etils import epath
 
 from ganjax.data import dataset
 from ganjax.data.dataset import Dataset, fetch_arrays, numbered
-from ganjax.errors import RunError, UsageError
+from ganjax.errors import RunError, UsageError, one_line
 
+MAX_CLASSES = 1_000_000  # a label of two thousand million would stand for as many names
 _KEYS = {"train": ("image", "label"), "test": ("image_test", "label_test")}
 
 
@@ -36,10 +37,12 @@ def load(
     shape = _image_shape(name, image_key, *headers[image_key])
     for image, label in _KEYS.values():
         if label in labels and image in headers:
-            _check_labels(name, label, labels[label], headers[image][0][0])
+            _check_labels(name, label, labels[label], headers[image][0][:1])
     label = labels.get(label_key)
     # over both splits, so that a class unseen in one of them doesn't change the networks' shapes
-    num_classes = 0 if label is None else 1 + max(int(values.max()) for values in labels.values())
+    num_classes = (
+        0 if label is None else 1 + max(int(values.max()) for values in labels.values() if values.size)
+    )
     height, width = size or shape[1:3]
     image_shape = (height, width, channels or shape[3])
 
@@ -73,17 +76,25 @@ def _inspect(path: epath.Path) -> tuple[dict[str, tuple[tuple[int, ...], np.dtyp
             file.seek(0)
             with zipfile.ZipFile(file) as archive:
                 headers = {}
-                for member in archive.namelist():
+                for member in archive.infolist():
                     with archive.open(member) as content:
-                        headers[member.removesuffix(".npy")] = _header(content)
+                        shape, dtype = _header(content)
+                        # Before memory is asked for: a head may say anything
+                        _check_length(member, member.file_size - content.tell(), shape, dtype)
+                    headers[member.filename.removesuffix(".npy")] = shape, dtype
         for _, key in _KEYS.values():
             if key in headers:
                 labels[key] = _read(path, key)
-    except UsageError:
+    except (UsageError, RunError):
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # zipfile, its decompressors and numpy's parser of heads promise no particular
         raise _damaged(path, error) from error
     return headers, labels
+
+
+def _check_length(member: zipfile.ZipInfo, length: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if min(shape, default=0) < 0 or (not dtype.hasobject and math.prod(shape) * dtype.itemsize > length):
+        raise ValueError(f"{member.filename} holds {length} bytes, and its head says {dtype} {list(shape)}")
 
 
 def _header(content: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
@@ -106,7 +117,9 @@ def _read(path: epath.Path, key: str) -> np.ndarray:
         if "allow_pickle" in str(error):
             raise UsageError(f"{path}: '{key}' holds Python objects, expected numbers") from error
         raise _damaged(path, error) from error
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
         raise _damaged(path, error) from error
 
 
@@ -166,17 +179,19 @@ def _image_shape(name: str, key: str, shape: tuple[int, ...], dtype: np.dtype) -
     return count, height, width, channels
 
 
-def _check_labels(name: str, key: str, label: np.ndarray, count: int) -> None:
+def _check_labels(name: str, key: str, label: np.ndarray, shape: tuple[int, ...]) -> None:
     found = f"{name}: '{key}' is {label.dtype} {list(label.shape)}"
-    if not np.issubdtype(label.dtype, np.integer):
+    if label.dtype.kind not in "iu":  # numpy's own hierarchy counts time spans among the integers
         raise UsageError(f"{found}, expected integers")
-    if label.shape != (count,):
-        raise UsageError(f"{found}, expected [{count}], one for each image")
-    if label.size and (label.min() < 0 or label.max() > np.iinfo(np.int32).max):
-        raise UsageError(f"{found} from {label.min()} to {label.max()}, expected 0 and above, as int32 holds")
+    if label.shape != shape:
+        raise UsageError(f"{found}, expected {list(shape)}, one for each image")
+    if label.size and (label.min() < 0 or label.max() >= MAX_CLASSES):
+        raise UsageError(
+            f"{found} from {label.min()} to {label.max()}, expected 0 and above, and below {MAX_CLASSES}"
+        )
 
 
 def _damaged(path: epath.Path, error: Exception) -> RunError:
     if isinstance(error, OSError) and error.strerror:
         return RunError(f"{path}: can't be read ({error.strerror})")
-    return RunError(f"{path}: the archive is damaged ({error}); write or fetch it again")
+    return RunError(f"{path}: the archive is damaged ({one_line(error)}); write or fetch it again")

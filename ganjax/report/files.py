@@ -1,18 +1,39 @@
 """Writing files so that whoever reads them never meets half of one."""
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
 
 from etils import epath
 
-from ganjax.errors import RunError
+from ganjax.errors import RunError, one_line
 
 
 def is_local(path: epath.PathLike) -> bool:
     """Whether `path` lies in the machine's own file system, and not in a bucket."""
     return "://" not in os.fspath(epath.Path(path))
+
+
+def unusable(path: str) -> str | None:
+    """Why a file or a folder can't be called or reached so; None where it can, whether it exists or not."""
+    try:
+        if b"\0" in os.fsencode(path):
+            return "there is a zero byte in it"
+        if "://" in path:  # a bucket's client may not be installed, the bucket not within reach
+            epath.Path(path).exists()
+        else:
+            os.stat(os.path.expanduser(path))
+    except UnicodeEncodeError:
+        return "it can't be written as a file's name"
+    except OSError as error:
+        return error.strerror if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else None
+    except KeyError:  # of etils, for a scheme that it doesn't know
+        return f"{path.partition('://')[0]}:// is not known here"
+    except Exception as error:
+        return one_line(error)
+    return None
 
 
 @contextlib.contextmanager

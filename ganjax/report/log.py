@@ -55,7 +55,7 @@ def _records(data: bytes) -> list[tuple[bytes, dict[str, Any]]]:
     for line in data.split(b"\n"):
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # RecursionError: brackets in brackets
             continue
         if isinstance(record, dict):
             records.append((line, record))
@@ -64,7 +64,7 @@ def _records(data: bytes) -> list[tuple[bytes, dict[str, Any]]]:
 
 def _cut(path: epath.Path, resume_step: int | None) -> bytes:
     """Rewrites the file without half lines and steps after `resume_step`; returns what it holds then."""
-    with writing(path):
+    with writing(path):  # what can't be read can't be gone on with either
         before = path.read_bytes() if path.exists() else None
     kept = b"".join(
         line + b"\n"

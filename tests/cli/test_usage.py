@@ -7,9 +7,11 @@ import pathlib
 import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
+from ganjax import checkpoint
 from tests.cli.command_line import TOY, Run, listing, runner, train
 from tests.doubles import compiled_fast
 
@@ -118,6 +120,30 @@ WRONG = {
         (*TINY_MNIST, "--checkpoint=best"),
         r"--checkpoint does nothing in --mode=train; it belongs to sample, interpolate, evaluate",
     ),
+    "a line break": (
+        (*TINY_MNIST, "--config.steps=a\nb\x1b[2J"),
+        r"--config\.steps=a\\nb\\x1b\[2J: expected",
+    ),
+    "no end": ((*TINY_MNIST, f"--config.steps={'1' * 5000}"), r"--config\.steps=1{57}\.\.\.: expected"),
+    "NaN minutes": ((*TINY_MNIST, "--save_minutes=nan"), r"--save_minutes=nan: expected a number"),
+    "help that is not": ((*TINY_MNIST, "--nohelp=1"), r"--nohelp=1 does not take an argument"),
+    "flags in a file": (
+        (*TINY_MNIST, f"--flagfile={TOY}"),
+        r"flags are given on the command line, not in a file",
+    ),
+    "zero byte": ((*TINY_MNIST, "--workdir=a\0b"), r"--workdir=a\\x00b: there is a zero byte in it"),
+    "long name": ((*TINY_MNIST, f"--workdir={'a' * 300}"), r"--workdir=a+\.\.\.: File name too long"),
+    "unknown bucket": ((*TINY_MNIST, "--out=http://a/b"), r"--out=http://a/b: http:// is not known here"),
+    "long name of a cache": (
+        (*TINY_MNIST, f"--compilation_cache={'a' * 300}"),
+        r"File name too long; expected a folder",
+    ),
+    "long name of an experiment": ((f"--experiment={'a' * 300}.py",), r"there is no such file"),
+    "nobody's experiment": (("--experiment=~nobody-here/x.py",), r"there is no such file"),
+    "data with a zero byte": (
+        ("--experiment=cgan_mnist", "--config.dataset=./a\0b"),
+        r"there is a zero byte in it",
+    ),
     "cache of no name": ((*TINY_MNIST, "--compilation_cache="), r"expected a folder, or off"),
     "cache as a switch": ((*TINY_MNIST, "--compilation_cache=no"), r"=no: expected a folder, or off"),
     "cache that is a file": (
@@ -146,6 +172,8 @@ def test_wrong_usage(run, tmp_path, monkeypatch, argv, message):
 NOT_EXPERIMENTS = {
     "no build": ("class Config: pass\nTINY = {}\n", r"not an experiment, it has no build"),
     "empty": ("", r"it has no Config, TINY, build"),
+    "no Python": ("\x00\x01", r"mine\.py: not a Python file"),
+    "half a line": ("def build(", r"mine\.py: not a Python file \(.* line 1\)"),
 }
 
 
@@ -356,6 +384,101 @@ def test_wrong_use_of_a_trained_run(run, trained, monkeypatch, mode, flags, mess
     monkeypatch.chdir(trained)
     argv = (f"--experiment={TOY}", f"--workdir={trained}", f"--mode={mode}", *flags)
     assert_refused(run, argv, 2, message, trained)
+
+
+def test_a_run_does_not_bring_along_the_program_that_is_run(run, trained, tmp_path):
+    (trained / "mine.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'mark')!r})\n")
+    record = json.loads((trained / "config.json").read_text())
+    for name in (trained / "mine.py", tmp_path / "run" / ".." / "run" / "mine.py"):
+        (trained / "config.json").write_text(json.dumps(record | {"experiment": str(name)}))
+        argv = (f"--workdir={trained}", "--mode=sample")
+        assert_refused(run, argv, 2, r"its config\.json names a program in the folder itself", trained)
+    assert not (tmp_path / "mark").exists()
+
+
+DESCRIPTIONS = {
+    "brackets": ("[" * 100_000, 1, r"config\.json is damaged"),
+    "no data": ({"data": 3}, 1, r"config\.json is damaged"),
+    "no set": ({"data": {"random:train": []}}, 1, r"config\.json is damaged"),
+    "no sizes": ("image_shape", 2, r"dataset metadata: image_shape=4: no set has that"),
+    "no names": ("class_names", 2, r"dataset metadata: class_names=4: no set has that"),
+}
+
+
+@pytest.mark.parametrize(("change", "code", "message"), DESCRIPTIONS.values(), ids=DESCRIPTIONS.keys())
+def test_a_description_that_describes_nothing(run, trained, change, code, message):
+    path = trained / "config.json"
+    record = json.loads(path.read_text())
+    if isinstance(change, dict):
+        path.write_text(json.dumps(record | change))
+    elif change in record["data"]["random:train"]:
+        record["data"]["random:train"][change] = 4
+        path.write_text(json.dumps(record))
+    else:
+        path.write_text(change)
+    assert_refused(run, (f"--workdir={trained}", "--mode=sample"), code, message, trained)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError("Unable to allocate 7 TiB"), r"Unable to allocate 7 TiB"),
+        (MemoryError(), r"no more is to be had"),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 5 bytes"),
+            r"RESOURCE.* 5 bytes",
+        ),
+    ],
+)
+def test_too_little_memory(run, tmp_path, monkeypatch, error, reason):
+    def exhausted(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("ganjax.cli.command.run", exhausted)
+    assert_refused(run, (), 1, rf"ganjax: there is not enough memory \({reason}\); make the model", tmp_path)
+
+
+def test_other_errors_are_ours_and_keep_their_traceback(run, monkeypatch):
+    def wrong(*args, **kwargs):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("ganjax.cli.command.run", wrong)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        run()
+
+
+def test_a_log_that_is_a_folder(run, trained):
+    (trained / "metrics.jsonl").unlink()
+    (trained / "metrics.jsonl").mkdir()
+    answer = run(f"--experiment={TOY}", f"--workdir={trained}", "--parallel=none")
+    assert answer.code == 1
+    assert re.fullmatch(r"ganjax: can't write [^\n]*metrics\.jsonl: Is a directory\n", answer.err), answer.err
+
+
+META = {
+    "no step": lambda meta: meta.pop("step"),
+    "stage": lambda meta: meta.update(stage=-1),
+    "no stage": lambda meta: meta.update(stage={}),
+    "metrics": lambda meta: meta.update(metrics=[1]),
+    "seconds": lambda meta: meta.update(wall_seconds="many"),
+}
+
+
+@pytest.mark.parametrize("change", META.values(), ids=META.keys())
+@pytest.mark.parametrize("mode", ["train", "sample"])
+def test_a_checkpoint_whose_digest_is_right_and_whose_contents_are_not(run, trained, change, mode):
+    path = trained / "checkpoints" / "00000002" / "meta" / "metadata"
+    meta = json.loads(path.read_text())
+    del meta["sha256"]
+    change(meta)
+    path.write_text(json.dumps(meta | {"sha256": checkpoint._json_digest(meta)}))
+    before = listing(trained / "checkpoints")
+    answer = run(f"--experiment={TOY}", f"--workdir={trained}", f"--mode={mode}")
+    assert answer.code == 1
+    assert re.fullmatch(r"ganjax: the checkpoint of step 2 [^\n]*its meta has no [^\n]*\n", answer.err), (
+        answer.err
+    )
+    assert listing(trained / "checkpoints") == before
 
 
 def test_labels_for_a_model_without(run, tmp_path):

@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -65,7 +67,9 @@ def test_test_split(tmp_path):
         ({"image": IMAGES, "label": LABELS[:, None]}, r"expected \[5\]"),
         ({"image": IMAGES, "label": LABELS / 2}, "'label' is float64 .* expected integers"),
         ({"image": IMAGES, "label": LABELS - 1}, "from -1 to 2, expected 0 and above"),
-        ({"image": IMAGES, "label": LABELS + 2**40}, "int32"),
+        ({"image": IMAGES, "label": LABELS + 2**31 - 4}, "and below 1000000"),
+        ({"image": IMAGES, "label": LABELS.astype("m8[s]")}, "'label' is timedelta64.* expected integers"),
+        ({"image": IMAGES, "image_test": np.uint8(3), "label_test": LABELS}, r"'label_test' is int64 \[5\]"),
     ],
 )
 def test_wrong_arrays(tmp_path, arrays, message):
@@ -82,6 +86,39 @@ def test_pickles_are_not_loaded(tmp_path):
 def test_no_test_split(tmp_path):
     with pytest.raises(UsageError, match="no array 'image_test', which the test split needs"):
         load(save(tmp_path / "a.npz", image=IMAGES), split="test")
+
+
+def head(text: str) -> bytes:
+    """An array file with any head, and a few bytes of content."""
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(8)
+
+
+HEADS = {
+    "larger than memory": "{'descr': '|u1', 'fortran_order': False, 'shape': (9999999999999,)}\n",
+    "negative": "{'descr': '|u1', 'fortran_order': False, 'shape': (-2, -2)}\n",
+    "no description": "{[]: 1}\n",
+    "no Python": "{\n",
+    "too deep": "-" * 9000 + "1\n",
+}
+
+
+@pytest.mark.parametrize("text", HEADS.values(), ids=HEADS.keys())
+def test_heads_that_describe_no_array(tmp_path, text):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("image.npy", head(text))
+    with pytest.raises(RunError, match=r"a.npz: the archive is damaged"):
+        load(str(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("place", [6, 8], ids=["version", "encrypted"])
+def test_an_archive_of_a_kind_that_is_not_read(tmp_path, place):
+    path = tmp_path / "a.npz"
+    save(path, image=IMAGES)
+    content = bytearray(path.read_bytes())
+    content[content.find(b"PK\x01\x02") + place] = 0xFF
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"a.npz: the archive is damaged"):
+        load(str(path))
 
 
 def test_foreign_and_damaged_files(tmp_path):
