@@ -97,7 +97,7 @@ def open_run(command: Command) -> Run:
     wanted = {"experiment": command.name, "config": settings.to_json(resolve(command, record["config"]))}
     if command.flags["seed"].present:
         wanted["seed"] = command.flags.seed
-    lines = settings.differences({key: record[key] for key in wanted}, wanted)
+    lines = _differences({key: record[key] for key in wanted}, wanted)
     if lines:
         raise UsageError(
             f"{folder} holds another run: {'; '.join(lines)}. Leave that out, or name another --workdir."
@@ -182,7 +182,7 @@ def claimed(run: Run, locked_already: bool) -> Iterator[Run]:
         if (folder / "config.json").exists():  # also where another process has been quicker
             there = read_config(folder)
             identity = {key: run.record[key] for key in IDENTITY}
-            lines = settings.differences({key: there.get(key) for key in identity}, identity)
+            lines = _differences({key: there.get(key) for key in identity}, identity)
             if lines:
                 raise UsageError(
                     f"{folder} holds another run: {'; '.join(lines)}. Give this one a --workdir of its own."
@@ -191,6 +191,13 @@ def claimed(run: Run, locked_already: bool) -> Iterator[Run]:
             return
         write_atomically(folder / "config.json", json.dumps(run.record, indent=2).encode() + b"\n")
         yield run
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """In words, what two runs differ in; of another experiment, that alone, for the rest follows from it."""
+    if there["experiment"] != here["experiment"]:
+        return settings.differences({"experiment": there["experiment"]}, {"experiment": here["experiment"]})
+    return settings.differences(there, here)
 
 
 def _make(folder: epath.Path) -> None:

@@ -155,7 +155,7 @@ def test_gradients_of_a_step_agree(step):
                     target, ours = part.get_submodule(key).weight, ours["embedding"]
                 else:
                     target = getattr(part, named[key])
-                close(convert(part, key, np.asarray(ours)), target.grad, 1e-3, floor)
+                close(convert(part, key, np.asarray(ours)), target.grad, 3e-3, floor)
                 seen += 1
         assert seen == len(list(module.parameters()))
 

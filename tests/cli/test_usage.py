@@ -77,7 +77,7 @@ WRONG = {
     "unknown key": ((*TINY_MNIST, "--config.batchsize=8"), r"did you mean batch_size"),
     "zero": (
         (*TINY_MNIST, "--config.batch_size=0"),
-        r"--config\.batch_size=0: expected an integer of at least 2",
+        r"--config\.batch_size=0: expected an integer from 2 to 1048576",
     ),
     "not an integer": ((*TINY_MNIST, "--config.steps=x"), r"--config\.steps=x: expected an integer"),
     "not a choice": (
