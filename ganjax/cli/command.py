@@ -141,7 +141,7 @@ _BELONGS_TO = {
     "keep_best": ("train",),
     "log_steps": ("train",),
     "preview_steps": ("train",),
-    "checkpoint": ("sample", "interpolate", "evaluate"),
+    "checkpoint": ("sample", "interpolate", "evaluate", "export"),
     "seeds": ("sample", "interpolate"),
     "labels": ("sample", "interpolate"),
     "out": ("sample", "interpolate", "evaluate", "export"),
@@ -244,7 +244,7 @@ def _define() -> flags.FlagValues:
     text(
         "checkpoint",
         "last",
-        "sample, interpolate, evaluate: which checkpoint: last, best (of a run with --keep_best) or a step.",
+        "sample, interpolate, evaluate, export: which: last, best (of a run with --keep_best) or a step.",
     )
     text("seeds", None, "sample, interpolate: which latents, as in 0-63 or 1,5,9-12.")
     text(

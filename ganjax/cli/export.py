@@ -1,4 +1,4 @@
-"""--mode=export: the generator of a run's last checkpoint, as weights and as functions without ganjax."""
+"""--mode=export: the generator of one of a run's checkpoints, as weights and as functions without ganjax."""
 
 import sys
 
@@ -20,7 +20,7 @@ def run(command: Command) -> int:
     if out.suffix in _FILES:
         raise UsageError(f"--out={out}: expected a folder")
     check_folder(out)
-    state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr))
+    state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr), command.flags.checkpoint)
     files = export_generator(
         out,
         run.experiment.stages[meta["stage"]].gan,

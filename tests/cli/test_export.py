@@ -71,6 +71,20 @@ def sample(run: Run, folder: pathlib.Path, out: pathlib.Path, *flags: str) -> di
         return dict(archive)
 
 
+def test_a_checkpoint_by_its_step(run, tmp_path):
+    """An earlier one than the last; one that is not there is refused, and nothing is written."""
+    workdir, out = tmp_path / "run", tmp_path / "out"
+    train(run, workdir, "--steps=2", "--save_steps=1")
+    argv = ("--mode=export", f"--workdir={workdir}", f"--out={out}")
+    assert run(*argv, "--checkpoint=1").code == 0
+    assert json.loads((out / DESCRIPTION).read_text())["step"] == 1
+    assert load_generator(out, experiment=toy).step == 1
+    answer = run(*argv[:2], f"--out={tmp_path / 'other'}", "--checkpoint=7")
+    assert answer.code == 2
+    assert "--checkpoint=7" in answer.err
+    assert not (tmp_path / "other").exists()
+
+
 def test_into_the_runs_folder_and_nothing_else_is_changed(run, trained):
     before = listing(trained)
     answer = good(run(f"--workdir={trained}", "--mode=export"))

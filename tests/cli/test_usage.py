@@ -118,7 +118,7 @@ WRONG = {
     "best of nothing": ((*TINY_MNIST, "--keep_best="), r"--keep_best=: expected METRIC"),
     "a checkpoint for training": (
         (*TINY_MNIST, "--checkpoint=best"),
-        r"--checkpoint does nothing in --mode=train; it belongs to sample, interpolate, evaluate",
+        r"--checkpoint does nothing in --mode=train; it belongs to sample, interpolate, evaluate, export",
     ),
     "a line break": (
         (*TINY_MNIST, "--config.steps=a\nb\x1b[2J"),
