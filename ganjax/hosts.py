@@ -153,8 +153,8 @@ def connected(
 ) -> Iterator[None]:
     """Joins the processes that train together, and parts from them at the end.
 
-    Does nothing where no argument is given and the surroundings name no other process. Has to come before
-    anything that starts a JAX backend.
+    Does nothing where no argument is given and the surroundings name no other process, or where
+    `num_processes` is 1. Has to come before anything that starts a JAX backend.
 
     Args:
       coordinator_address: of process 0, HOST:PORT, any free port of it.
@@ -171,7 +171,8 @@ def connected(
         "process_id": process_id,
     }
     missing = [name for name, value in given.items() if value is None]
-    if len(missing) == 3 and not detected() and not _on_a_tpu_vm():
+    alone = len(missing) == 3 and not detected() and not _on_a_tpu_vm()
+    if alone or missing == ["coordinator_address", "process_id"] and num_processes == 1:
         yield
         return
     if missing and len(missing) < 3:

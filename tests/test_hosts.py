@@ -238,8 +238,12 @@ def test_flags_that_do_not_fit(flags, message, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_one_process_of_one_is_a_process_alone(tmp_path):
-    flags = ["--coordinator_address=localhost:1", "--num_processes=1", "--process_id=0"]
+@pytest.mark.parametrize("place", [["--coordinator_address=localhost:1", "--process_id=0"], []])
+def test_one_process_of_one_is_a_process_alone(place, tmp_path, monkeypatch):
+    """Also where the surroundings would join it to others: each task of a job may have a run of its own."""
+    for name, value in {"PROCID": "0", "STEP_NODELIST": "a", "STEP_NUM_TASKS": "2"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    flags = ["--num_processes=1", *place]
     argv = [f"--experiment={TOY}", f"--workdir={tmp_path / 'run'}", "--steps=1", "--parallel=none", *flags]
     assert main(argv, package="experiments") == 0
 
