@@ -172,7 +172,7 @@ def connected(
     }
     missing = [name for name, value in given.items() if value is None]
     alone = len(missing) == 3 and not detected() and not _on_a_tpu_vm()
-    if alone or missing == ["coordinator_address", "process_id"] and num_processes == 1:
+    if alone or (missing == ["coordinator_address", "process_id"] and num_processes == 1):
         yield
         return
     if missing and len(missing) < 3:
