@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import sys
 import threading
 import warnings
@@ -132,7 +133,8 @@ class Checkpoints:
     ):
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # we report ourselves what orbax logs
         self.folder = epath.Path(folder)
-        if "://" not in os.fspath(self.folder):  # orbax wants it so
+        self._is_local = "://" not in os.fspath(self.folder)
+        if self._is_local:  # orbax wants it so
             self.folder = self.folder.absolute()
         self._read_only = read_only
         self._keep, self._best = keep, best
@@ -144,7 +146,7 @@ class Checkpoints:
             max_to_keep=None,  # old ones are removed here, for the best of them stays
             # What orbax would overrule in a read-only manager, with a warning each:
             save_interval_steps=0 if read_only else 1,
-            cleanup_tmp_directories=not read_only,
+            cleanup_tmp_directories=not read_only and not self._is_local,
             read_only=read_only,
             create=False,  # which orbax can't together with active_processes
             # A thread of ours saves. Orbax's own leaves the fingerprint and the check of every number to the
@@ -161,6 +163,7 @@ class Checkpoints:
         try:
             if not read_only:
                 self.folder.mkdir(parents=True, exist_ok=True)
+                self._clear_unfinished()
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
         except OSError as error:
             raise RunError(f"{self.folder} can't be used for checkpoints ({_one_line(error)})") from error
@@ -320,6 +323,12 @@ class Checkpoints:
                 return best.of(self._values_of(best))
         return None
 
+    def _clear_unfinished(self) -> None:
+        """Removes what killed processes left. Orbax would do it in the background, beside the first steps."""
+        for path in self.folder.iterdir() if self._is_local else ():
+            if _UNFINISHED in path.name:
+                shutil.rmtree(path, ignore_errors=True)  # what stays is overwritten, or tried again
+
     def _path(self, step: int) -> epath.Path:
         return self.folder / f"{step:0{_DIGITS}d}"
 
@@ -382,7 +391,7 @@ class Checkpoints:
 
     def _remove(self, step: int) -> None:
         folder = self._path(step)
-        if "://" in os.fspath(folder):  # a bucket can't rename
+        if not self._is_local:  # a bucket can't rename
             self._manager.delete(step)
         else:  # a process that is killed leaves no half of it under its name
             doomed = folder.with_name(folder.name + _UNFINISHED)
