@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -23,7 +24,7 @@ from typing import Any, TextIO, TypeVar
 import jax
 import numpy as np
 
-from ganjax.errors import RunError, UsageError
+from ganjax.errors import RunError, UsageError, shortened
 
 Tree = Any
 T = TypeVar("T")
@@ -215,8 +216,8 @@ def connected(
 
 def _check_address(address: str) -> None:
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise UsageError(f"--coordinator_address={address}: expected HOST:PORT")
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 2**16:
+        raise UsageError(f"--coordinator_address={shortened(address)}: expected HOST:PORT")
 
 
 def _initialize(given: dict[str, Any]) -> None:

@@ -225,6 +225,10 @@ def test_what_process_0_refuses_ends_all(tmp_path):
             "--coordinator_address=a: expected HOST:PORT",
         ),
         (
+            [f"--coordinator_address=a:{'9' * 5000}", "--num_processes=2", "--process_id=0"],
+            "9...: expected HOST:PORT",
+        ),
+        (
             ["--coordinator_address=a:1", "--num_processes=2", "--process_id=2"],
             "--process_id=2: expected 0 to 1",
         ),

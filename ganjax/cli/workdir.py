@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -19,7 +20,7 @@ from ganjax.cli.command import Command, resolve
 from ganjax.cli.compilation_cache import num_cores
 from ganjax.cli.lock import NAME as LOCK_NAME
 from ganjax.cli.lock import locked
-from ganjax.errors import RunError, UsageError
+from ganjax.errors import RunError, UsageError, shortened
 from ganjax.gan import Experiment, GanState
 from ganjax.loop import abstract_state, metric_names, saved_state
 from ganjax.parallel import arrangement
@@ -255,8 +256,8 @@ def last_state(
       RunError: there is none, or the one that was asked for is damaged.
       UsageError: `checkpoint` is none of these, or there is none of that step.
     """
-    if checkpoint not in ("last", "best") and not checkpoint.isdecimal():
-        raise UsageError(f"--checkpoint={checkpoint}: expected last, best or a step")
+    if checkpoint not in ("last", "best") and not re.fullmatch("[0-9]{1,18}", checkpoint):
+        raise UsageError(f"--checkpoint={shortened(checkpoint)}: expected last, best or a step")
     if not (run.folder / "checkpoints").exists():
         raise RunError(f"{run.folder} holds no checkpoint yet; train first")
 

@@ -373,6 +373,12 @@ USES = {
         ("--config.batch_size=16",),
         r"batch_size is 8 there and 16 here\. Leave that out",
     ),
+    "no checkpoint's step": ("sample", ("--checkpoint=²",), r"--checkpoint=²: expected last, best or a step"),
+    "step without end": (
+        "sample",
+        (f"--checkpoint={'9' * 5000}",),
+        r"--checkpoint=9{57}\.\.\.: expected last",
+    ),
     "other seed": ("sample", ("--seed=1",), r"seed is 0 there and 1 here"),
     "unknown setting": ("sample", ("--config.batchsize=16",), r"did you mean batch_size"),
     "mode of nobody": ("coutn", (), r"did you mean count\?"),
