@@ -14,6 +14,7 @@ import gc
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -318,8 +319,11 @@ class Checkpoints:
         self.wait()
         for step in reversed(self._steps()):
             text = self._meta(step).get("keep_best")
-            if text is not None:
-                best = Best.parse(text)
+            if isinstance(text, str):
+                try:
+                    best = Best.parse(text)
+                except ValueError:  # never saved by us: as if there were none
+                    continue
                 return best.of(self._values_of(best))
         return None
 
@@ -510,8 +514,9 @@ def _verified(meta: dict[str, Any]) -> dict[str, Any]:
 
 def _value(best: Best, step: int, meta: dict[str, Any]) -> dict[int, float]:
     """The step with its value of the metric; empty where there is none that can be compared."""
-    value = meta.get("metrics", {}).get(best.metric)
-    return {step: value} if isinstance(value, int | float) and np.isfinite(value) else {}
+    metrics = meta.get("metrics")
+    value = metrics.get(best.metric) if isinstance(metrics, dict) else None
+    return {step: value} if isinstance(value, int | float) and abs(value) < math.inf else {}
 
 
 def _json_digest(meta: dict[str, Any]) -> str:

@@ -599,6 +599,16 @@ def test_without_a_best_there_is_none(run):
     assert Checkpoints(run / "checkpoints", read_only=True).best_step() is None
 
 
+@pytest.mark.parametrize("keep_best", ["loss:low", "", 3, [], None])
+@pytest.mark.parametrize("metrics", [{"loss": "low"}, {"loss": 10**400}, [1], "loss", None])
+def test_a_meta_that_was_never_saved_is_no_best(tmp_path, keep_best, metrics):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(2, state_of(2), {"metrics": metrics, "keep_best": keep_best})
+    assert checkpoints.best_step() is None
+    checkpoints.save(4, state_of(4), {"metrics": metrics, "keep_best": "loss:max"})
+    assert checkpoints.best_step() == (4 if metrics == {"loss": 10**400} else None)
+
+
 # One of several.
 
 
