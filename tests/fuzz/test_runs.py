@@ -28,24 +28,26 @@ __all__ = ["compiled_fast"]  # the fixture
 STEPS_SAVED = ["00000001", "00000002", "00000003"]
 
 
-def sampled(run: pathlib.Path, folder: pathlib.Path) -> bool:
+def sampled(run: pathlib.Path, folder: pathlib.Path, which: str = "last") -> bool:
     """Draws from the run, which must not change it; whether that worked."""
     before = listing(run)
     with without_drawing() as restored:
         words = [f"--workdir={run}", "--mode=sample", "--seeds=0", "--labels=0", f"--out={folder / 'x.png'}"]
-        answer = command(words, folder)
+        answer = command([*words, f"--checkpoint={which}"], folder)
     assert listing(run) == before
     if said_in_a_line(answer):
         return False
     ((step, print_),) = restored
     assert fingerprints()[step] == print_
+    assert not which.isdecimal() or step == int(which)
     return True
 
 
-def went_on(run: pathlib.Path, folder: pathlib.Path) -> bool:
+def went_on(run: pathlib.Path, folder: pathlib.Path, *flags: str) -> bool:
     """Trains the run to its end, which must be that of a run that was never damaged; whether that worked."""
     whole = {path.name: listing(path) for path in (run / "checkpoints").glob("0*") if path.is_dir()}
-    answer = command([f"--experiment={TOY}", f"--workdir={run}", "--parallel=none", "--log_steps=1"], folder)
+    words = [f"--experiment={TOY}", f"--workdir={run}", "--parallel=none", "--log_steps=1", *flags]
+    answer = command(words, folder)
     if said_in_a_line(answer):
         for name, content in whole.items():  # nothing that was there is lost
             places = [run / "checkpoints" / name, *(run / "damaged").glob(f"{name}*")]
@@ -71,13 +73,18 @@ names = st.sampled_from([
     "00000009_x", "é",
     ".hidden", "state", "meta", "_CHECKPOINT_METADATA", "descriptor", "commit_success.txt",
 ])  # fmt: skip
-values_of_meta = st.tuples(
-    st.sampled_from([
-        "step", "stage", "images_seen", "wall_seconds", "resumed_from", "metrics", "fingerprint", "empty",
-        "more",
-        "sha256", "",
-    ]),
-    json_values,
+metrics = st.dictionaries(st.sampled_from(["generator_loss", "x"]), json_values, max_size=2)
+bests = st.sampled_from(["generator_loss", "generator_loss:max", "x:min", "x:low", ":", ""])
+values_of_meta = st.one_of(
+    st.tuples(st.just("metrics"), metrics),
+    st.tuples(st.just("keep_best"), bests),
+    st.tuples(
+        st.sampled_from([
+            "step", "stage", "images_seen", "wall_seconds", "resumed_from", "metrics", "fingerprint", "empty",
+            "more", "sha256", "keep_best", "",
+        ]),
+        json_values,
+    ),
 )  # fmt: skip
 saved = st.sampled_from(STEPS_SAVED)
 damages = st.one_of(
@@ -91,6 +98,8 @@ damages = st.one_of(
     st.tuples(st.just("add file"), names, st.binary(max_size=10)),
     st.tuples(st.just("add folder"), names),
     st.tuples(st.just("add inside"), saved, names, st.booleans()),
+    st.tuples(st.just("meta"), saved, st.lists(values_of_meta, min_size=1, max_size=2)),
+    st.tuples(st.just("meta"), saved, st.lists(values_of_meta, min_size=1, max_size=2)),
     st.tuples(st.just("meta"), saved, st.lists(values_of_meta, min_size=1, max_size=2)),
     st.tuples(st.just("meta without"), saved, st.sampled_from(["step", "stage", "metrics", "fingerprint",
     "empty"])),
@@ -143,7 +152,9 @@ def damage(checkpoints: pathlib.Path, change: tuple) -> None:
         path = one / "meta" / "metadata"
         try:
             meta = json.loads(path.read_text())
-        except ValueError:
+        except (ValueError, RecursionError):  # of a change before this one
+            return
+        if not isinstance(meta, dict):
             return
         meta.pop("sha256", None)
         if kind == "meta":
@@ -159,20 +170,22 @@ def damage(checkpoints: pathlib.Path, change: tuple) -> None:
         shutil.rmtree(one)
 
 
-def damaged_checkpoints_to_draw_from(case: list[tuple], folder: pathlib.Path) -> None:
+def damaged_checkpoints_to_draw_from(case: tuple[list[tuple], str], folder: pathlib.Path) -> None:
     """`--mode=sample`: changes nothing, and uses a state that was saved, for what it says it is."""
+    changes, which = case
     run = copied(trained(), folder)
-    for change in case:
+    for change in changes:
         damage(run / "checkpoints", change)
-    sampled(run, folder)
+    sampled(run, folder, which)
 
 
-def damaged_checkpoints_to_go_on_from(case: list[tuple], folder: pathlib.Path) -> None:
+def damaged_checkpoints_to_go_on_from(case: tuple[list[tuple], list[str]], folder: pathlib.Path) -> None:
     """`--mode=train`: comes to the same end, or says why not; what is damaged is kept."""
+    changes, flags = case
     run = copied(trained(), folder)
-    for change in case:
+    for change in changes:
         damage(run / "checkpoints", change)
-    if not went_on(run, folder) and (run / "checkpoints").is_dir():
+    if not went_on(run, folder, *flags) and (run / "checkpoints").is_dir():
         sampled(run, folder)
 
 
@@ -265,10 +278,12 @@ def changed_records(case: dict[str, Any], folder: pathlib.Path) -> None:
 
 
 several = st.lists(damages, min_size=1, max_size=3)
+choices = st.sampled_from(["last", "last", "best", "1", "2", "3", "9"])
+keeping = st.sampled_from([[], [], ["--keep_best=generator_loss"], ["--keep_best=generator_loss:max"]])
 test_damaged_checkpoints_to_draw_from, test_damaged_checkpoints_to_draw_from_at_length = fuzzed(
-    damaged_checkpoints_to_draw_from, several, few=10, many=300
+    damaged_checkpoints_to_draw_from, st.tuples(several, choices), few=10, many=1200
 )
 test_damaged_checkpoints_to_go_on_from, test_damaged_checkpoints_to_go_on_from_at_length = fuzzed(
-    damaged_checkpoints_to_go_on_from, several, few=3, many=100
+    damaged_checkpoints_to_go_on_from, st.tuples(several, keeping), few=3, many=200
 )
 test_changed_records, test_changed_records_at_length = fuzzed(changed_records, records, few=10, many=400)
