@@ -14,7 +14,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.command_line import MODELS, Parser, one_of, positive, require_torch
@@ -227,12 +227,12 @@ def measure(layer: Layer, batch: int, rounds: int, seconds: float) -> dict[str, 
     return result
 
 
-def line(result: dict[str, Any]) -> str:
+def line(result: dict[str, Any], passes: Sequence[str] = PASSES) -> str:
     """For people."""
     channels = "->".join(map(str, result["channels"]))
     kernel = f"{result['kernel']}x{result['kernel']}/{result['stride']}"
     head = f"{result['models'][0]:<15}{result['kind']:<15}{result['size']:>3} {channels:<9}{kernel:<6}"
-    cells = (result[name] for name in PASSES)
+    cells = (result[name] for name in passes)
     return (
         head
         + f"{result['batch']:>4}  "
@@ -240,10 +240,28 @@ def line(result: dict[str, Any]) -> str:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
+def run(
+    program: str,
+    description: str | None,
+    arguments: list[str] | None,
+    *,
+    layers: Sequence[Layer] = LAYERS,
+    measure: Callable[[Layer, int, int, float], dict[str, Any]] = measure,
+    passes: Sequence[str] = PASSES,
+) -> int:
+    """A benchmark's command line: a line for each layer and batch.
+
+    Args:
+      program: the module's name.
+      description: its docstring.
+      arguments: words; None: the process's own.
+      layers: what is measured, unless --model chooses of them.
+      measure: as the one above.
+      passes: the keys of its result that are shown.
+    """
     parser = Parser(
-        prog="python -m benchmarks.layers",
-        description=__doc__,
+        prog=f"python -m {program}",
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", type=one_of(MODELS), help="only its layers: " + ", ".join(MODELS))
@@ -257,15 +275,19 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:  # the process is ours: as our command line does, for both
         keep_freed_memory()
     if not options.json:
-        print(f"{'':<54}" + "".join(f"{name:<25}" for name in PASSES))
-        print(f"{'':<54}" + f"{'ours ms':>8}{'torch':>8}{'ratio':>7}  " * 3)
-    for layer in LAYERS:
+        print(f"{'':<54}" + "".join(f"{name:<25}" for name in passes))
+        print(f"{'':<54}" + f"{'ours ms':>8}{'torch':>8}{'ratio':>7}  " * len(passes))
+    for layer in layers:
         if options.model and options.model not in layer.models:
             continue
         for batch in options.batch:
             result = measure(layer, batch, options.rounds, options.seconds)
-            print(json.dumps(result) if options.json else line(result), flush=True)
+            print(json.dumps(result) if options.json else line(result, passes), flush=True)
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return run("benchmarks.layers", __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ it is used.
 docs/checkpoints.md tells a user what there is to know.
 """
 
+import contextlib
 import functools
 import gc
 import hashlib
@@ -19,6 +20,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,7 +31,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from ganjax.errors import RunError
+from ganjax.errors import RunError, one_line
 from ganjax.gan import GanState, Tree
 
 _DIGITS = 8  # of a step in a folder's name
@@ -167,7 +169,7 @@ class Checkpoints:
                 self._clear_unfinished()
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
         except OSError as error:
-            raise RunError(f"{self.folder} can't be used for checkpoints ({_one_line(error)})") from error
+            raise RunError(f"{self.folder} can't be used for checkpoints ({one_line(error)})") from error
         self._values = {} if best is None or read_only else self._values_of(best)
 
     def steps(self) -> list[int]:
@@ -327,11 +329,27 @@ class Checkpoints:
                 return best.of(self._values_of(best))
         return None
 
-    def _clear_unfinished(self) -> None:
-        """Removes what killed processes left. Orbax would do it in the background, beside the first steps."""
-        for path in self.folder.iterdir() if self._is_local else ():
-            if _UNFINISHED in path.name:
-                shutil.rmtree(path, ignore_errors=True)  # what stays is overwritten, or tried again
+    def _clear_unfinished(self) -> bool:
+        """Removes what killed processes left, and says whether there was any.
+
+        Orbax would do it in the background, beside the first steps.
+        """
+        left = [path for path in self.folder.iterdir() if _UNFINISHED in path.name] if self._is_local else []
+        for path in left:
+            shutil.rmtree(path, ignore_errors=True)  # what stays is overwritten, or tried again
+        return bool(left)
+
+    def _clear_failed(self) -> None:
+        """Removes what a save of this process left that failed, and so gives its room back.
+
+        Writes that orbax has abandoned are still on their way in tensorstore, and make folders anew: again
+        and again, until for a while none has come, or for five seconds.
+        """
+        quiet, end = 0, time.monotonic() + 5
+        while quiet < 5 and time.monotonic() < end:
+            with contextlib.suppress(OSError):  # the failure that led here says more
+                quiet = 0 if self._clear_unfinished() else quiet + 1
+            time.sleep(0.05)
 
     def _path(self, step: int) -> epath.Path:
         return self.folder / f"{step:0{_DIGITS}d}"
@@ -363,9 +381,10 @@ class Checkpoints:
             self._manager.save(step, args=items, force=True)
             self._manager.wait_until_finished()
         except Exception as error:
-            reason = _one_line(error)
+            reason = one_line(error)
         if reason:
             gc.collect()  # what orbax abandoned, while what Python says of it is filtered
+            self._clear_failed()
             kept = [s for s in self._steps() if s != step]
             last = f"the last one is of step {kept[-1]}" if kept else "there is none yet"
             raise RunError(
@@ -390,7 +409,7 @@ class Checkpoints:
         except OSError as error:
             raise RunError(
                 f"a checkpoint in {self.folder} that is not kept any more could not be removed "
-                f"({_one_line(error)}). Mend that and give the same command again to go on."
+                f"({one_line(error)}). Mend that and give the same command again to go on."
             ) from error
 
     def _remove(self, step: int) -> None:
@@ -428,7 +447,7 @@ class Checkpoints:
         except MemoryError:  # says nothing of the checkpoint
             raise
         except Exception as error:
-            damage = _one_line(error)
+            damage = one_line(error)
         gc.collect()  # as after a save that failed
         return {}, {}, damage
 
@@ -438,7 +457,7 @@ class Checkpoints:
         except (ValueError, LookupError) as error:
             raise RunError(
                 f"the checkpoint of step {step} in {self.folder} is whole but does not fit "
-                f"({_one_line(error)}): the experiment's code has changed since. Go back to "
+                f"({one_line(error)}): the experiment's code has changed since. Go back to "
                 "that code, or train in another folder."
             ) from error
 
@@ -469,7 +488,7 @@ class Checkpoints:
         except OSError as error:
             raise RunError(
                 f"the checkpoint of step {step} in {self.folder} is damaged, and could not be set aside in "
-                f"{aside} ({_one_line(error)})"
+                f"{aside} ({one_line(error)})"
             ) from error
         self._manager.reload()
         self._values.pop(step, None)
@@ -525,8 +544,3 @@ def _json_digest(meta: dict[str, Any]) -> str:
 
 def _listed(steps: list[int]) -> str:
     return ", ".join(map(str, steps))
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:200] + "..."

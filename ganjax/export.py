@@ -27,7 +27,7 @@ from jax import export as jax_export
 
 from ganjax import random
 from ganjax.checkpoint import fingerprint, flatten
-from ganjax.errors import RunError, UsageError
+from ganjax.errors import RunError, UsageError, one_line
 from ganjax.gan import Array, Gan, GanState
 from ganjax.report.files import write_atomically, writing
 
@@ -395,12 +395,6 @@ def digest(description: Mapping[str, Any]) -> str:
 def shape_text(shape: Sequence[int]) -> str:
     """A batch's shape, as in "[n, 28, 28, 1]"."""
     return f"[{', '.join(['n', *map(str, shape)])}]"
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, shortened."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def _to_safetensors(leaves: Mapping[str, np.ndarray], metadata: dict[str, str]) -> bytes:

@@ -22,7 +22,7 @@ from ganjax import config as settings
 from ganjax import data
 from ganjax import export as exports
 from ganjax.checkpoint import Checkpoints, flatten, unflatten
-from ganjax.errors import RunError, UsageError, nearest
+from ganjax.errors import RunError, UsageError, nearest, one_line
 from ganjax.export import DESCRIPTION, FROM_LATENTS, FROM_SEEDS, LATENTS, WEIGHTS
 from ganjax.gan import Array, Experiment, Gan, GanState
 from ganjax.loop import abstract_state
@@ -200,7 +200,7 @@ def _exported(folder: epath.Path, module: ModuleType | None) -> Generator:
         source.prepare(exports.example_inputs(experiment.num_classes))
     except (ValueError, LookupError, TypeError) as error:
         raise RunError(
-            f"{folder / WEIGHTS} does not fit {description['experiment']} ({exports.one_line(error)}): the "
+            f"{folder / WEIGHTS} does not fit {description['experiment']} ({one_line(error)}): the "
             f"code has changed since. Go back to that code, or call {FROM_SEEDS}, which needs none"
         ) from error
     return Generator(description, source)
@@ -220,7 +220,7 @@ def _trained(folder: epath.Path, module: ModuleType | None) -> Generator:
         experiment = _build(module, record)
     except (ValueError, LookupError, TypeError) as error:
         raise RunError(
-            f"{folder / 'config.json'} does not fit {record['experiment']} ({exports.one_line(error)})"
+            f"{folder / 'config.json'} does not fit {record['experiment']} ({one_line(error)})"
         ) from error
     found = None
     if (folder / "checkpoints").exists():
@@ -373,7 +373,7 @@ def _read_description(path: epath.Path) -> dict[str, Any]:
     except OSError as error:
         raise RunError(f"{path} can't be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is damaged: {exports.one_line(error)}") from error
+        raise RunError(f"{path} is damaged: {one_line(error)}") from error
     if description["format"] != exports.FORMAT:
         raise RunError(
             f"{path} has format {description['format']!r}, and this ganjax reads {exports.FORMAT}: "
@@ -445,7 +445,7 @@ def _from_safetensors(path: epath.Path, content: bytes) -> tuple[dict[str, np.nd
         size = int.from_bytes(content[:8], "little")
         return leaves, json.loads(content[8 : 8 + size]).get("__metadata__", {})
     except (SafetensorError, ValueError, KeyError) as error:
-        raise RunError(f"{path} is damaged, or no safetensors file ({exports.one_line(error)})") from error
+        raise RunError(f"{path} is damaged, or no safetensors file ({one_line(error)})") from error
 
 
 def _function(path: epath.Path, content: bytes) -> jax_export.Exported:
@@ -458,7 +458,7 @@ def _function(path: epath.Path, content: bytes) -> jax_export.Exported:
     except Exception as error:  # flatbuffers and MLIR raise what they like
         raise RunError(
             f"{path} is damaged, or no exported function that jax {jax.__version__} can read "
-            f"({exports.one_line(error)})"
+            f"({one_line(error)})"
         ) from error
 
 

@@ -66,6 +66,18 @@ class Images:
         return {**batch, "image": data.to_float(batch["image"])}
 
 
+def recording_load() -> tuple[Callable[..., data.Dataset], dict[str, Any]]:
+    """A `load` for an experiment's `build`, and the descriptions of what it has loaded, as in config.json."""
+    specs: dict[str, Any] = {}
+
+    def load(name: str, *, split: str = "train", **options: Any) -> data.Dataset:
+        dataset = data.load(name, split=split, **options)
+        specs[f"{name}:{split}"] = dataset.spec()
+        return dataset
+
+    return load, specs
+
+
 def dense(params: Mapping[str, Any], x: jax.Array) -> jax.Array:
     hidden = jax.nn.leaky_relu(x @ params["in"] + params["bias"][None])
     return hidden @ params["out"]

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from toys import GENERATOR, plane_gan, real_points
 
 import experiments
-from ganjax import config, data, export, generator, loop
+from ganjax import config, export, generator, loop
 from ganjax.checkpoint import fingerprint, flatten
 from ganjax.errors import RunError, UsageError
 from ganjax.export import DESCRIPTION, FILES, FROM_LATENTS, FROM_SEEDS, LATENTS, WEIGHTS, export_generator
@@ -23,7 +23,7 @@ from ganjax.report.images import to_uint8
 from ganjax.sampling import Sampler, latents
 from ganjax.step import create_state
 from tests.doubles import LATENTS as TOY_LATENTS
-from tests.doubles import SHAPE, compiled_fast, toy_gan
+from tests.doubles import SHAPE, compiled_fast, recording_load, toy_gan
 
 __all__ = ["compiled_fast"]  # the fixture
 
@@ -308,13 +308,7 @@ def test_every_experiment(name, tmp_path):
     """Its functions and its code draw the same, for batches of 1 and 7."""
     module = importlib.import_module(f"experiments.{name}")
     settings = config.override(module.Config(), module.TINY, experiment=name)
-    specs = {}
-
-    def load(name, *, split="train", **options):
-        dataset = data.load(name, split=split, **options)
-        specs[f"{name}:{split}"] = dataset.spec()
-        return dataset
-
+    load, specs = recording_load()
     built = module.build(settings, load)
     stage = len(built.stages) - 1
     gan = built.stages[stage].gan

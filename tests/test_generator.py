@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save
 from toys import GENERATOR, plane_gan, real_points
 
 import ganjax
-from ganjax import config, data, export, generator, loop, random
+from ganjax import config, export, generator, loop, random
 from ganjax.checkpoint import Checkpoints, fingerprint
 from ganjax.errors import RunError, UsageError
 from ganjax.export import DESCRIPTION, FROM_LATENTS, FROM_SEEDS, LATENTS, WEIGHTS, export_generator
@@ -32,7 +32,7 @@ from ganjax.report.images import to_uint8
 from ganjax.sampling import Sampler
 from ganjax.step import create_state
 from tests.cli import toy
-from tests.doubles import compiled_fast
+from tests.doubles import compiled_fast, recording_load
 
 __all__ = ["compiled_fast"]  # the fixture
 
@@ -44,13 +44,7 @@ class Exported:
 
     def __init__(self, folder: pathlib.Path, conditional: bool, experiment: str):
         settings = toy.Config(conditional=conditional)
-        specs = {}
-
-        def load(name, *, split="train", **options):
-            dataset = data.load(name, split=split, **options)
-            specs[f"{name}:{split}"] = dataset.spec()
-            return dataset
-
+        load, specs = recording_load()
         built = toy.build(settings, load)
         draw = np.random.default_rng(0)
         shapes = loop.abstract_state(built, 0)

@@ -43,6 +43,12 @@ def _line(text: str) -> str:
     return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 3] + "..."
 
 
+def answer(error: UsageError | RunError) -> int:
+    """Prints what an error says, in a line, and gives the exit code that it ends with."""
+    print(f"ganjax: {_line(str(error))}", file=sys.stderr, flush=True)
+    return 2 if isinstance(error, UsageError) else 1
+
+
 def main(argv: Sequence[str] | None = None, *, package: str = "ganjax.experiments") -> int:
     """Runs a command line and returns its exit code.
 
@@ -64,12 +70,8 @@ def main(argv: Sequence[str] | None = None, *, package: str = "ganjax.experiment
 
         words = list(sys.argv[1:] if argv is None else argv)
         return command.run(words, package=package, signals=signals, started=_STARTED)
-    except UsageError as error:
-        print(f"ganjax: {_line(str(error))}", file=sys.stderr)
-        return 2
-    except RunError as error:
-        print(f"ganjax: {_line(str(error))}", file=sys.stderr)
-        return 1
+    except (UsageError, RunError) as error:
+        return answer(error)
     except Exception as error:
         # XLA's has no type of its own, and jax is not imported here.
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):

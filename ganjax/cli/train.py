@@ -17,7 +17,7 @@ from etils import epath
 
 from ganjax import hosts, loop
 from ganjax.checkpoint import Best, Checkpoints
-from ganjax.cli import workdir
+from ganjax.cli import answer, workdir
 from ganjax.cli.command import Command
 from ganjax.errors import RunError, UsageError
 from ganjax.report import images as pictures
@@ -52,9 +52,7 @@ def run(command: Command) -> int:
             return _claim_and_train(command, best)
     except (UsageError, RunError) as error:
         if _is_one_of_several():
-            # Without jax's farewell, for which it would wait for the others.
-            os.write(2, f"ganjax: {error}\n".encode())
-            os._exit(2 if isinstance(error, UsageError) else 1)
+            os._exit(answer(error))  # without jax's farewell, for which it would wait for the others
         raise
     except BaseException:
         if _is_one_of_several():

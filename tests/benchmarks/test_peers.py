@@ -67,7 +67,8 @@ def step(request):
     gan = model.gan._replace(optimizers={player: recorder() for player in PLAYERS})
     batch = model.batch(3)
     # Parameters that begin at 0 (gamma, shift, biases) would hide a wrong place; random ones don't.
-    draw = np.random.default_rng(1)
+    # These are such that no activation is within rounding of a ReLU's kink: there a gradient is either's.
+    draw = np.random.default_rng(5)
     shapes = jax.eval_shape(lambda: create_state(gan, KEY, batch))
     state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
@@ -155,7 +156,7 @@ def test_gradients_of_a_step_agree(step):
                     target, ours = part.get_submodule(key).weight, ours["embedding"]
                 else:
                     target = getattr(part, named[key])
-                close(convert(part, key, np.asarray(ours)), target.grad, 3e-3, floor)
+                close(convert(part, key, np.asarray(ours)), target.grad, 1e-3, floor)
                 seen += 1
         assert seen == len(list(module.parameters()))
 

@@ -20,6 +20,14 @@ class Answer(NamedTuple):
 Run = Callable[..., Answer]
 
 
+class Silent:
+    """In the place of capsys, where there is none."""
+
+    @staticmethod
+    def readouterr() -> tuple[str, str]:
+        return "", ""
+
+
 def runner(capsys) -> Run:
     """(flags...) -> Answer, in this process, of one device."""
 

@@ -16,7 +16,7 @@ from ganjax import load_generator
 from ganjax.export import DESCRIPTION, FILES, WEIGHTS
 from ganjax.report.images import to_uint8
 from tests.cli import toy
-from tests.cli.command_line import TOY, Answer, Run, listing, runner, train
+from tests.cli.command_line import TOY, Answer, Run, Silent, listing, runner, train
 from tests.cli.test_usage import assert_refused
 from tests.doubles import compiled_fast
 
@@ -28,14 +28,6 @@ DOCS = pathlib.Path(__file__).parents[2] / "docs" / "export.md"
 @pytest.fixture
 def run(capsys) -> Run:
     return runner(capsys)
-
-
-class Silent:
-    """In the place of capsys, where there is none."""
-
-    @staticmethod
-    def readouterr() -> tuple[str, str]:
-        return "", ""
 
 
 @pytest.fixture(scope="module")

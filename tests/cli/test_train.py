@@ -5,7 +5,6 @@ import json
 import pathlib
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 
@@ -18,7 +17,8 @@ from ganjax import cli
 from ganjax.checkpoint import Checkpoints, fingerprint
 from ganjax.errors import RunError
 from ganjax.report.log import JsonlLog, read_jsonl
-from tests.cli.command_line import TOY, Run, listing, runner, train
+from tests.cli.command_line import TOY, Run, Silent, listing, runner, train
+from tests.disks import small_disk
 from tests.doubles import compiled_fast
 
 __all__ = ["compiled_fast"]  # the fixture
@@ -228,14 +228,6 @@ def test_the_best_is_kept_over_resumes(run, tmp_path):
         assert result_of(folder)["resumed_from"] == [2]
 
 
-class Silent:
-    """In the place of capsys, where there is none."""
-
-    @staticmethod
-    def readouterr() -> tuple[str, str]:
-        return "", ""
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> str:
     """The fingerprint of the toy at its end."""
@@ -267,16 +259,8 @@ def test_a_file_that_cannot_be_written_ends_the_run_and_loses_no_checkpoint(run,
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[pathlib.Path]:
-    """A file system of 2 MB; needs the right to mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no right to mount a file system")
-    try:
+    with small_disk(tmp_path / "disk", megabytes=2) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize(

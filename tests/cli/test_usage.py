@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ganjax import checkpoint
-from tests.cli.command_line import TOY, Run, listing, runner, train
+from tests.cli.command_line import TOY, Run, Silent, listing, runner, train
 from tests.doubles import compiled_fast
 
 __all__ = ["compiled_fast"]  # the fixture
@@ -34,12 +34,6 @@ def run(capsys) -> Run:
 def trained_once(tmp_path_factory) -> pathlib.Path:
     """A toy that was trained for 2 of 4 steps, to be copied."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-
-    class Silent:
-        @staticmethod
-        def readouterr():
-            return "", ""
-
     train(runner(Silent), folder, "--steps=2")
     return folder
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from ganjax.data import embedded
-from tests.cli.command_line import TOY, Answer, Run, listing, runner, train
+from tests.cli.command_line import TOY, Answer, Run, Silent, listing, runner, train
 from tests.doubles import compiled_fast
 
 __all__ = ["compiled_fast"]  # the fixture
@@ -19,14 +19,6 @@ __all__ = ["compiled_fast"]  # the fixture
 @pytest.fixture
 def run(capsys) -> Run:
     return runner(capsys)
-
-
-class Silent:
-    """In the place of capsys, where there is none."""
-
-    @staticmethod
-    def readouterr() -> tuple[str, str]:
-        return "", ""
 
 
 @pytest.fixture(scope="module")
