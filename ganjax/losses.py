@@ -176,7 +176,7 @@ def relativistic_pairing_discriminator_loss(
       mean: not used: a pair needs no average. It is there so that relativistic losses are called alike.
     References:
       Jolicoeur-Martineau 2018, RSGAN; Huang et al. 2024, "The GAN is dead; long live the GAN! A modern
-      baseline GAN" (R3GAN), equation 2 (RpGAN), with f(t) = -log(1 + e^-t).
+      baseline GAN" (R3GAN), RpGAN with f(t) = -log(1 + e^-t).
     """
     del mean
     chex.assert_equal_shape([real_logits, fake_logits])
@@ -318,7 +318,7 @@ def top_k_share(start: int, end_share: float, decay_steps: int) -> Callable[[jax
       end_share: in (0, 1]; the paper's is 0.5.
       decay_steps: at least 1.
     References:
-      Sinha et al. 2020, section 3, where k shrinks by a factor an epoch.
+      Sinha et al. 2020, where k shrinks by a factor an epoch.
     """
     if start < 0 or decay_steps < 1 or not 0.0 < end_share <= 1.0:
         raise ValueError(
