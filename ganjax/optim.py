@@ -1,9 +1,10 @@
-"""What optax does not have: schedules by the run's step, and ramps for moving averages.
+"""What optax does not have: schedules by the run's step, ramps for moving averages, boxes for weights.
 
 optax counts a player's updates; ours are functions of the step that `train_step` hands to `update`, so
 that several critic steps to one generator step, or a phase that is rarely due, do not bend them.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ import jax.numpy as jnp
 import optax
 
 Schedule = Callable[[jax.Array], jax.Array]
+Tree = Any
+Path = tuple[str, ...]
 
 
 def scale_by_learning_rate(learning_rate: float | Schedule) -> optax.GradientTransformationExtraArgs:
@@ -40,10 +43,51 @@ def scale_by_learning_rate(learning_rate: float | Schedule) -> optax.GradientTra
 
 
 def adam(
-    learning_rate: float | Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+    learning_rate: float | Schedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    *,
+    clip: float | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Adam (Kingma & Ba 2015) whose learning rate may be a schedule of the run's step."""
-    return optax.chain(optax.scale_by_adam(b1, b2, eps), scale_by_learning_rate(learning_rate))
+    """Adam (Kingma & Ba 2015) whose learning rate may be a schedule of the run's step.
+
+    Args:
+      learning_rate: a number, or a function of the step.
+      b1: decay of the gradient's average.
+      b2: decay of the squared gradient's average.
+      eps: added to the root.
+      clip: gradients are first scaled down to this global norm (all of the player's leaves as one vector).
+    """
+    return _chain(clip, optax.scale_by_adam(b1, b2, eps), learning_rate)
+
+
+def rmsprop(
+    learning_rate: float | Schedule, decay: float = 0.9, eps: float = 1e-8, *, clip: float | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """RMSprop (Hinton 2012, lecture 6) whose learning rate may be a schedule of the run's step.
+
+    A step is -rate g / (sqrt(v) + eps) with v = decay v + (1 - decay) g^2, which begins at 0 and is not
+    corrected for it: the first step is 1 / sqrt(1 - decay) times the rate. `eps` stands outside the root, as
+    in PyTorch, on which the WGAN's settings were found (there decay=0.99); optax has it inside by default.
+
+    Args:
+      learning_rate: a number, or a function of the step; 5e-5 in Arjovsky et al. 2017.
+      decay: of the squared gradient's average.
+      eps: added to the root.
+      clip: as for `adam`.
+    """
+    return _chain(clip, optax.scale_by_rms(decay, eps, eps_in_sqrt=False), learning_rate)
+
+
+def _chain(
+    clip: float | None, direction: optax.GradientTransformation, learning_rate: float | Schedule
+) -> optax.GradientTransformationExtraArgs:
+    if clip is None:
+        return optax.chain(direction, scale_by_learning_rate(learning_rate))
+    if not clip > 0.0:
+        raise ValueError(f"clip={clip}: expected a global norm above 0, or None")
+    return optax.chain(optax.clip_by_global_norm(clip), direction, scale_by_learning_rate(learning_rate))
 
 
 def linear_decay(value: float, start: int, end: int) -> Schedule:
@@ -51,6 +95,63 @@ def linear_decay(value: float, start: int, end: int) -> Schedule:
     if not 0 <= start < end:
         raise ValueError(f"linear_decay(start={start}, end={end}): expected 0 <= start < end")
     return lambda step: value * jnp.clip((end - step) / (end - start), 0.0, 1.0)
+
+
+def cosine_decay(value: float, steps: int, *, start: int = 0, end_value: float = 0.0) -> Schedule:
+    """`value` until step `start`, then along half a cosine to `end_value` at step `start + steps`, and on.
+
+    References:
+      Loshchilov & Hutter 2017, "SGDR: Stochastic gradient descent with warm restarts", equation 5, without
+      restarts.
+    """
+    if start < 0 or steps < 1:
+        raise ValueError(f"cosine_decay(steps={steps}, start={start}): expected steps >= 1 and start >= 0")
+
+    def schedule(step: jax.Array) -> jax.Array:
+        done = jnp.clip((jnp.asarray(step) - start) / steps, 0.0, 1.0)
+        return end_value + (value - end_value) * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+
+    return schedule
+
+
+def exponential_decay(
+    value: float, factor: float, steps: int, *, start: int = 0, staircase: bool = False
+) -> Schedule:
+    """`value` until step `start`, then times `factor` every `steps` steps, without end.
+
+    Args:
+      value: at the start.
+      factor: above 0.
+      steps: at least 1.
+      start: a step.
+      staircase: fall at the end of every `steps` steps, instead of a little at each.
+    """
+    if not factor > 0.0 or steps < 1 or start < 0:
+        raise ValueError(
+            f"exponential_decay(factor={factor}, steps={steps}, start={start}): expected factor > 0,"
+            " steps >= 1 and start >= 0"
+        )
+
+    def schedule(step: jax.Array) -> jax.Array:
+        since = jnp.maximum(jnp.asarray(step) - start, 0)
+        return value * jnp.power(factor, since // steps if staircase else since / steps)
+
+    return schedule
+
+
+def warmup(schedule: float | Schedule, steps: int) -> Schedule:
+    """`schedule` (or a constant) times (step + 1) / steps in the first `steps` steps, then as it is.
+
+    Step 0 has a rate above 0, so that no batch is wasted; `steps` of 0 warms nothing up.
+    """
+    if steps < 0:
+        raise ValueError(f"warmup(steps={steps}): expected steps >= 0")
+
+    def warmed(step: jax.Array) -> jax.Array:
+        rate = schedule(step) if callable(schedule) else schedule
+        return rate * jnp.minimum((jnp.asarray(step) + 1) / max(steps, 1), 1.0)
+
+    return warmed
 
 
 def ema_decay(decay: float, *, start: int = 0, ramp: bool = True) -> Schedule:
@@ -71,3 +172,48 @@ def ema_decay(decay: float, *, start: int = 0, ramp: bool = True) -> Schedule:
         return jnp.where(since < 0, 0.0, ramped)
 
     return schedule
+
+
+def clip(params: Tree, bound: float, only: Callable[[Path, jax.Array], bool] | None = None) -> Tree:
+    """Every number of `params` brought into [-bound, bound].
+
+    Args:
+      params: a tree.
+      bound: above 0.
+      only: (path, leaf) -> whether that leaf is clipped, a path being like ("Conv_0", "kernel"); None: all.
+    References:
+      Arjovsky et al. 2017, "Wasserstein GAN", algorithm 1 (bound 0.01).
+    """
+    _check_bound(bound)
+
+    def leaf(keys: tuple, x: jax.Array) -> jax.Array:
+        path = tuple(str(getattr(key, "key", getattr(key, "name", key))) for key in keys)
+        return jnp.clip(x, -bound, bound) if only is None or only(path, x) else x
+
+    return jax.tree_util.tree_map_with_path(leaf, params)
+
+
+def _check_bound(bound: float) -> None:
+    if not bound > 0.0:
+        raise ValueError(f"clip: bound={bound}: expected a number above 0")
+
+
+def clip_all(bound: float) -> Callable[[Tree], Tree]:
+    """A projection for `Gan.constrain`: all parameters into [-bound, bound], scales and biases of norms too,
+    as in the code of Arjovsky et al. ValueError for a bound that is not above 0."""
+    _check_bound(bound)
+    return functools.partial(clip, bound=bound)
+
+
+def clip_kernels(bound: float) -> Callable[[Tree], Tree]:
+    """A projection for `Gan.constrain`: the kernels of convolutions into [-bound, bound], and nothing else.
+
+    That is, leaves named "kernel" with three axes or more; dense kernels have two. ValueError for a bound
+    that is not above 0.
+    """
+    _check_bound(bound)
+
+    def convolution(path: Path, leaf: jax.Array) -> bool:
+        return path[-1:] == ("kernel",) and leaf.ndim >= 3
+
+    return functools.partial(clip, bound=bound, only=convolution)

@@ -117,3 +117,99 @@ def test_ema_decay_without_a_ramp():
 def test_ema_decay_refuses_a_decay_outside_its_range(decay):
     with pytest.raises(ValueError, match=rf"decay={decay}"):
         optim.ema_decay(decay)
+
+
+def test_the_first_steps_of_rmsprop_by_hand():
+    """With a rate that falls with the run's step, and eps outside the root, where it shows."""
+    decay, eps, theta, v = 0.8, 0.1, 1.0, 0.0
+    optimizer = optim.rmsprop(lambda step: 0.1 / (1 + step), decay, eps)
+    params: Any = jnp.float32(theta)
+    state: Any = optimizer.init(params)
+    for step, gradient in [(0, 2.0), (5, -1.0), (6, 0.5)]:
+        v = decay * v + (1 - decay) * gradient**2
+        theta -= 0.1 / (1 + step) * gradient / (v**0.5 + eps)
+        updates, state = optimizer.update(jnp.float32(gradient), state, params, step=jnp.int32(step))
+        params = optax.apply_updates(params, updates)
+        np.testing.assert_allclose(params, theta, rtol=1e-6)
+
+
+def test_rmsprop_of_a_constant_rate_is_optax_rmsprop():
+    ours = run(optim.rmsprop(0.02, 0.95), range(8))
+    theirs = run(optax.rmsprop(0.02, 0.95, eps=1e-8, eps_in_sqrt=False), range(8))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-7), ours, theirs)
+    assert float(jnp.max(jnp.abs(ours["w"] - 1))) > 0.01
+
+
+@pytest.mark.parametrize("make", [optim.adam, optim.rmsprop])
+def test_gradients_are_clipped_before_the_optimizer_sees_them(make):
+    # eps far above the gradients makes both linear in them, so that clipping shows.
+    kinds: list[Any] = [make(1.0, eps=1e3), make(1.0, eps=1e3, clip=2.5), make(1.0, eps=1e3, clip=10.0)]
+    gradient = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}  # of norm 5
+    plain, clipped, loose = (
+        kind.update(gradient, kind.init(gradient), gradient, step=jnp.int32(0))[0] for kind in kinds
+    )
+    for name in gradient:
+        np.testing.assert_allclose(clipped[name], 0.5 * plain[name], rtol=1e-2)
+        np.testing.assert_array_equal(loose[name], plain[name])
+    with pytest.raises(ValueError, match="clip=0"):
+        make(1.0, clip=0.0)
+
+
+def test_without_clipping_the_optimizer_has_the_state_it_always_had():
+    theirs = optax.chain(optax.scale_by_adam(), optax.scale(-1.0)).init(PARAMS)
+    assert jax.tree.structure(optim.adam(0.1).init(PARAMS)) == jax.tree.structure(theirs)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (optim.cosine_decay(2.0, 100), {0: 2, 50: 1, 25: 1 + 0.5**0.5, 100: 0, 10**6: 0}),
+        (optim.cosine_decay(2.0, 10, start=5, end_value=1.0), {0: 2, 5: 2, 10: 1.5, 15: 1, 99: 1}),
+        (optim.exponential_decay(2.0, 0.25, 10), {0: 2, 5: 1, 10: 0.5, 20: 0.125}),
+        (optim.exponential_decay(2.0, 0.5, 10, start=3), {0: 2, 3: 2, 13: 1}),
+        (optim.exponential_decay(2.0, 0.5, 10, staircase=True), {9: 2, 10: 1, 19: 1, 20: 0.5}),
+        (optim.warmup(2.0, 4), {0: 0.5, 1: 1, 3: 2, 4: 2, 10**6: 2}),
+        (optim.warmup(2.0, 0), {0: 2, 1: 2}),
+        (optim.warmup(optim.linear_decay(1.0, 2, 10), 4), {0: 0.25, 1: 0.5, 4: 0.75, 6: 0.5, 10: 0}),
+    ],
+)
+def test_schedules_by_hand(schedule, expected):
+    steps = jnp.array(list(expected), jnp.int32)
+    values = jax.jit(jax.vmap(schedule))(steps)
+    np.testing.assert_allclose(values, list(expected.values()), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optim.cosine_decay(1.0, 0),
+        lambda: optim.cosine_decay(1.0, 5, start=-1),
+        lambda: optim.exponential_decay(1.0, 0.0, 5),
+        lambda: optim.exponential_decay(1.0, 0.5, 0),
+        lambda: optim.warmup(1.0, -1),
+        lambda: optim.clip(PARAMS, 0.0),
+        lambda: optim.clip_all(-1.0),
+        lambda: optim.clip_kernels(0.0),
+    ],
+)
+def test_schedules_and_boxes_that_cannot_be_are_refused(make):
+    with pytest.raises(ValueError, match="expected"):
+        make()
+
+
+def test_boxes_clip_what_they_name():
+    params = {
+        "conv": {"kernel": jnp.full((2, 2, 1, 1), 0.3), "bias": jnp.array([-0.5])},
+        "dense": {"kernel": jnp.array([[0.05, -0.3]])},
+    }
+    everything = optim.clip_all(0.1)(params)
+    np.testing.assert_allclose(everything["conv"]["kernel"], jnp.full((2, 2, 1, 1), 0.1))
+    np.testing.assert_allclose(everything["conv"]["bias"], [-0.1])
+    np.testing.assert_allclose(everything["dense"]["kernel"], [[0.05, -0.1]])
+    kernels = optim.clip_kernels(0.1)(params)
+    np.testing.assert_allclose(kernels["conv"]["kernel"], jnp.full((2, 2, 1, 1), 0.1))
+    np.testing.assert_array_equal(kernels["conv"]["bias"], params["conv"]["bias"])
+    np.testing.assert_array_equal(kernels["dense"]["kernel"], params["dense"]["kernel"])
+    some = optim.clip(params, 0.1, only=lambda path, leaf: path == ("dense", "kernel"))
+    np.testing.assert_allclose(some["dense"]["kernel"], [[0.05, -0.1]])
+    np.testing.assert_array_equal(some["conv"]["kernel"], params["conv"]["kernel"])
