@@ -1,0 +1,162 @@
+"""Augmentations inside the training step, and noise that is annealed away.
+
+An augmentation is a function
+
+    (images [n, H, W, C] in [-1, 1], PRNG keys [n]) -> images of the same shape
+
+that is differentiable in the images, so that the generator can learn through it. One key is one draw: what
+happens to an example depends on its key alone, not on its companions or on how many devices share the batch.
+Any size and number of channels will do.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from ganjax import random
+from ganjax.errors import nearest
+
+Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def diff_augment(policy: str = "color,translation,cutout") -> Augmentation:
+    """DiffAugment: everything that the discriminator sees, real and generated, in both players' phases.
+
+    Args:
+      policy: the words "color", "translation" and "cutout", in the order in which they are applied, between
+        commas; "" changes nothing.
+    Raises:
+      ValueError: for another word.
+    References:
+      Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training": `color`, `translate`
+      by up to 1/8 of the size, `cutout` of half the size.
+    """
+    words = [word.strip() for word in policy.split(",")] if policy.strip() else []
+    for word in words:
+        if word not in _WORDS:
+            raise ValueError(f"augmentation policy {policy!r}: no {word!r}; {nearest(word, list(_WORDS))}")
+    steps = [(f"{i} {word}", _WORDS[word]) for i, word in enumerate(words)]
+
+    def augment(images: jax.Array, keys: jax.Array) -> jax.Array:
+        for name, step in steps:
+            images = step(images, _streams(keys, name))
+        return images
+
+    return augment
+
+
+def color(images: jax.Array, keys: jax.Array) -> jax.Array:
+    """Brightness, saturation and contrast of DiffAugment, in this order.
+
+    Uniform draws: -0.5 to 0.5 is added; the difference from a pixel's mean over the channels is multiplied by
+    0 to 2 (nothing for one channel); that from the image's mean by 0.5 to 1.5. Values may leave [-1, 1].
+    """
+    images = images + (_draw(images, keys, "brightness") - 0.5)
+    grey = jnp.mean(images, axis=3, keepdims=True)
+    images = grey + 2.0 * _draw(images, keys, "saturation") * (images - grey)
+    mean = jnp.mean(images, axis=(1, 2, 3), keepdims=True)
+    return mean + (0.5 + _draw(images, keys, "contrast")) * (images - mean)
+
+
+def translation(images: jax.Array, keys: jax.Array, share: float = 0.125) -> jax.Array:
+    """Moved by whole pixels along both axes, by up to `share` of the size either way; zeros move in."""
+    for axis, name in ((1, "move rows"), (2, "move columns")):
+        size = images.shape[axis]
+        largest = int(size * share + 0.5)
+        by = random.randint(_streams(keys, name), -largest, largest + 1)
+        images = _take(images, jnp.arange(size)[None] - by[:, None], axis)
+    return images
+
+
+def cutout(images: jax.Array, keys: jax.Array, share: float = 0.5) -> jax.Array:
+    """Zeros in a rectangle of `share` of the height and of the width, whose centre is uniform over the image;
+    what sticks out of the image is cut off."""
+    outside = []
+    for axis, name in ((1, "cut rows"), (2, "cut columns")):
+        size = images.shape[axis]
+        length = int(size * share + 0.5)
+        # An even length has no middle pixel: its centre is between pixels or at one of the two ends.
+        centre = random.randint(_streams(keys, name), 0, size + 1 - length % 2)[:, None]
+        places = jnp.arange(size)[None]
+        first = centre - length // 2
+        outside.append((places < first) | (places >= first + length))
+    keep = outside[0][:, :, None, None] | outside[1][:, None, :, None]
+    return jnp.where(keep, images, 0.0)
+
+
+def flip_and_shift(max_shift: int = 4, *, flip: bool = True) -> Augmentation:
+    """A mirror image in half of the cases, moved by up to `max_shift` pixels along both axes either way.
+
+    The image's reflection moves in, so that a background has no seam.
+
+    Args:
+      max_shift: 0 or more; ValueError for images that are no larger than that.
+      flip: left to right; digits and letters must not be flipped.
+    References:
+      Zhang et al. 2020, "Consistency regularization for generative adversarial networks", section 3.
+    """
+    if max_shift < 0:
+        raise ValueError(f"flip_and_shift({max_shift}): expected a number of pixels, 0 or more")
+
+    def augment(images: jax.Array, keys: jax.Array) -> jax.Array:
+        if min(images.shape[1:3]) <= max_shift:
+            raise ValueError(
+                f"flip_and_shift({max_shift}): images {images.shape[1:3]} must be larger than the shift"
+            )
+        for axis, name in ((1, "shift rows"), (2, "shift columns")):
+            size = images.shape[axis]
+            by = random.randint(_streams(keys, name), -max_shift, max_shift + 1)
+            source = jnp.abs(jnp.arange(size)[None] - by[:, None])
+            source = (size - 1) - jnp.abs((size - 1) - source)
+            if axis == 2 and flip:
+                mirrored = random.uniform(_streams(keys, "flip"), ()) < 0.5
+                source = jnp.where(mirrored[:, None], (size - 1) - source, source)
+            images = _take(images, source, axis)
+        return images
+
+    return augment
+
+
+def instance_noise(images: jax.Array, keys: jax.Array, sigma: float | jax.Array) -> jax.Array:
+    """Normal noise of standard deviation `sigma` on everything that the discriminator sees.
+
+    Args:
+      images: [n, ...], of any rank: points [n, 2] too.
+      keys: PRNG keys [n].
+      sigma: a scalar, which may be traced: `anneal(0.1, steps)(step)`.
+    References:
+      Sønderby et al. 2017, "Amortised MAP inference for image super-resolution"; Arjovsky & Bottou 2017.
+    """
+    return images + jnp.asarray(sigma, images.dtype) * random.normal(keys, images.shape[1:], images.dtype)
+
+
+def anneal(start: float, steps: int) -> Callable[[jax.Array], jax.Array]:
+    """`start` at step 0, on a straight line to 0 at step `steps`, then 0. ValueError for steps < 1."""
+    if steps < 1:
+        raise ValueError(f"anneal(steps={steps}): expected at least 1")
+    return lambda step: start * jnp.clip((steps - jnp.asarray(step)) / steps, 0.0, 1.0)
+
+
+_WORDS: dict[str, Augmentation] = {"color": color, "translation": translation, "cutout": cutout}
+
+
+def _streams(keys: jax.Array, name: str) -> jax.Array:
+    """Keys [n] of the stream `name` under each of `keys`."""
+    return jax.vmap(lambda key: random.stream(key, name))(keys)
+
+
+def _draw(images: jax.Array, keys: jax.Array, name: str) -> jax.Array:
+    """Uniform in [0, 1), [n, 1, 1, 1]."""
+    return random.uniform(_streams(keys, name), (1, 1, 1), images.dtype)
+
+
+def _take(images: jax.Array, source: jax.Array, axis: int) -> jax.Array:
+    """Along `axis` (1 or 2), place i of an example gets what was at place source[n, i], 0 if that is outside.
+
+    As a product with a matrix of zeros and ones: exact at the highest precision, and derivatives of any order
+    are products too, where a gather has scatters, which accelerators add up in an order of their own.
+    """
+    matrix = jax.nn.one_hot(source, images.shape[axis], dtype=images.dtype)
+    pattern = "nij,njwc->niwc" if axis == 1 else "nij,nhjc->nhic"
+    return jnp.einsum(pattern, matrix, images, precision=jax.lax.Precision.HIGHEST)
