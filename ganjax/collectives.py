@@ -49,7 +49,34 @@ def _statistic_jvp(axis_name: str, primals: tuple, tangents: tuple) -> tuple[jax
 
 def _ordered_mean(x: jax.Array, axis_name: str) -> jax.Array:
     copies = jax.lax.all_gather(x, axis_name)
+    return (_ordered_sum(copies) / copies.shape[0]).astype(x.dtype)
+
+
+def _ordered_sum(copies: jax.Array) -> jax.Array:
     total = copies[0]
     for i in range(1, copies.shape[0]):
         total = total + copies[i]
-    return (total / copies.shape[0]).astype(x.dtype)
+    return total
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def gather(x: jax.Array, axis_name: str) -> jax.Array:
+    """The global batch [N, ...] from the local one [n, ...], on every device; its gradient is ordered too.
+
+    The gradient in a device's part is the sum over devices of what each loss owes to that part. So the mean
+    over devices of the parameters' gradients is the gradient of the mean loss, as if the batch were whole.
+    """
+    return jax.lax.all_gather(x, axis_name, tiled=True)
+
+
+@gather.defjvp
+def _gather_jvp(axis_name: str, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    everyone = gather(x, axis_name)
+
+    def owed(cotangent: jax.Array) -> jax.Array:
+        parts = cotangent.reshape(-1, *x.shape)
+        return _ordered_sum(jax.lax.all_to_all(parts, axis_name, 0, 0))
+
+    # The adjoint of its adjoint, as for `statistic`.
+    return everyone, jax.linear_transpose(owed, everyone)(dx)[0]

@@ -74,3 +74,47 @@ def test_a_statistics_gradient_reaches_every_device(values):
         return jax.grad(lambda x: jnp.sum((N * jax.grad(whole)(x)) ** 2))(x)
 
     np.testing.assert_allclose(np.asarray(mapped(curvature)(x)), whole_curvature(x), rtol=1e-3, atol=1e-3)
+
+
+def test_a_gathered_batchs_gradient_is_the_sum_of_what_every_loss_owes(values):
+    """As if the batch were whole: each device's loss depends on every part."""
+    x = jnp.asarray(values[:, :6].reshape(N, 2, 3) / 1e4)
+    weights = jnp.arange(1.0, 2 * N + 1)[:, None]
+
+    def loss(everyone, place):
+        return jnp.sum(jnp.sin(everyone * weights * place))
+
+    def whole(x):
+        return sum(loss(x.reshape(2 * N, 3), place + 1.0) for place in range(N))
+
+    def local(x):
+        return loss(collectives.gather(x, "data"), jax.lax.axis_index("data") + 1.0)
+
+    gathered = np.asarray(mapped(lambda x: collectives.gather(x, "data"))(x))
+    for device in gathered:
+        np.testing.assert_array_equal(device, x.reshape(2 * N, 3))
+    found = np.asarray(mapped(jax.grad(local))(x))
+    np.testing.assert_allclose(found, jax.grad(whole)(x), rtol=1e-3, atol=1e-4)
+
+    def curvature(x):
+        return jax.grad(lambda x: jnp.sum(jax.grad(local)(x) ** 2))(x)
+
+    def whole_curvature(x):
+        return jax.grad(lambda x: jnp.sum(jax.grad(whole)(x) ** 2))(x)
+
+    expected = np.asarray(whole_curvature(x))
+    np.testing.assert_allclose(
+        np.asarray(mapped(curvature)(x)), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()
+    )
+
+
+def test_a_gathered_batchs_gradient_is_added_in_the_order_of_the_axis(values):
+    def local(x, cotangents):
+        return jax.vjp(lambda x: collectives.gather(x, "data"), x)[1](cotangents)[0]
+
+    # On device e, what its loss owes to the part of device d: values[e] scaled by d + 1.
+    cotangents = np.stack([np.concatenate([values[e] * (d + 1) for d in range(N)]) for e in range(N)])
+    found = np.asarray(mapped(local)(values, cotangents))
+    for d in range(N):
+        owed = [(values[e] * (d + 1)).astype(np.float32) for e in range(N)]
+        np.testing.assert_array_equal(found[d], ((owed[0] + owed[1]) + owed[2]) + owed[3])

@@ -9,7 +9,9 @@ from ganjax.layers.conv import (
     conv_transpose,
     upsample_conv,
 )
-from ganjax.layers.norm import BatchNorm, ConditionalBatchNorm
+from ganjax.layers.dropout import Dropout
+from ganjax.layers.minibatch import MinibatchDiscrimination
+from ganjax.layers.norm import BatchNorm, ConditionalBatchNorm, LayerNorm, VirtualBatchNorm
 from ganjax.layers.resample import (
     blur,
     downsample,
@@ -29,8 +31,12 @@ __all__ = [
     "ConditionalBatchNorm",
     "Conv",
     "ConvTranspose",
+    "Dropout",
+    "LayerNorm",
+    "MinibatchDiscrimination",
     "SpectralConv",
     "SpectralDense",
+    "VirtualBatchNorm",
     "add_bias",
     "blur",
     "column_sums",

@@ -4,6 +4,8 @@ Flax's own layers compute alike, but XLA then no longer sees that the discrimina
 phase run one and the same generator pass, and runs it twice (tests count the convolutions).
 """
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -112,3 +114,81 @@ class ConditionalBatchNorm(nn.Module):
             return embed(labels).reshape(wide)
 
         return (y * (1 + by_class("gamma")) + by_class("shift")).astype(y.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation (Ba et al. 2016): each example by its own statistics, over all axes but the first.
+
+    So it goes with a gradient penalty for each example, which batch statistics do not (Gulrajani et al.
+    2017). Scale and bias are one a channel. Statistics are float32 in any `dtype`.
+
+    Attributes:
+      epsilon: added to the variance.
+      dtype: of the result; default: the input's.
+    """
+
+    epsilon: float = 1e-5
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[n, ..., C] -> [n, ..., C]."""
+        features = x.shape[-1:]
+        y = x.astype(jnp.float32).reshape(x.shape[0], -1)
+        y = y - jnp.mean(y, axis=1, keepdims=True)
+        y = y * lax.rsqrt(jnp.mean(jnp.square(y), axis=1, keepdims=True) + self.epsilon)
+        y = y.reshape(-1, *features)
+        y = y * rows(self.param("scale", nn.initializers.ones_init(), features), y.shape[0])
+        y = add_bias(y, self.param("bias", nn.initializers.zeros_init(), features))
+        return y.astype(self.dtype or x.dtype).reshape(x.shape)
+
+
+class VirtualBatchNorm(nn.Module):
+    """Virtual batch normalisation (Salimans et al. 2016, "Improved techniques for training GANs", 3.4).
+
+    The input begins with the activations of R reference examples, the same at every step. Each example behind
+    them is normalised by the statistics of a batch of R + 1, the reference and itself: so it does not depend
+    on the others of its batch, and training and evaluation are alike. The reference examples are normalised
+    by their own statistics. Scale and bias are one a channel. Statistics are float32 in any `dtype`.
+
+    Attributes:
+      reference: R, at least 1.
+      epsilon: added to the variance.
+      dtype: of the result; default: the input's.
+    """
+
+    reference: int
+    epsilon: float = 1e-5
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[R + n, ..., C] -> [R + n, ..., C].
+
+        Raises:
+          ValueError: R is below 1, or x has fewer rows.
+        """
+        if not 1 <= self.reference <= x.shape[0]:
+            raise ValueError(
+                f"virtual batch normalisation by {self.reference} reference examples of {x.shape}: expected "
+                f"at least one, and no more than there are rows"
+            )
+        features = x.shape[-1:]
+        y = x.astype(jnp.float32).reshape(-1, *features)
+        each = math.prod(x.shape[1:-1])
+        count = each * self.reference
+        y = y - rows(column_sums(y[:count]) / count, y.shape[0])
+        var = column_sums(jnp.square(y[:count])) / count
+        reference = y[:count] * rows(lax.rsqrt(var + self.epsilon), count)
+        # From here on the reference's mean is 0. An example counts as one of R + 1: its mean moves that of
+        # all by `share` of itself, and the variance of all is that within the parts and that between them.
+        y = y[count:].reshape(x.shape[0] - self.reference, each, *features)
+        share = 1 / (self.reference + 1)
+        mean = jnp.mean(y, axis=1, keepdims=True)
+        within = jnp.mean(jnp.square(y - mean), axis=1, keepdims=True)
+        var = (1 - share) * var.reshape(1, 1, -1) + share * within + share * (1 - share) * jnp.square(mean)
+        y = (y - share * mean) * lax.rsqrt(var + self.epsilon)
+        y = jnp.concatenate([reference, y.reshape(-1, *features)])
+        y = y * rows(self.param("scale", nn.initializers.ones_init(), features), y.shape[0])
+        y = add_bias(y, self.param("bias", nn.initializers.zeros_init(), features))
+        return y.astype(self.dtype or x.dtype).reshape(x.shape)

@@ -1,7 +1,7 @@
 """The conditional GAN of the textbooks, for small images: the label enters both networks as an image
 channel of its own (a convolutional form of Mirza & Osindero 2014, "Conditional generative adversarial nets").
 
-Without batch normalisation, and without the book's dropout before the logit: the discriminator has none yet.
+Without batch normalisation.
 """
 
 import functools
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from ganjax.layers import Conv, ConvTranspose
 from ganjax.nets.conditional import check_image_shape
+from ganjax.nets.parts import head
 
 _glorot = nn.initializers.glorot_uniform()
 
@@ -60,17 +61,21 @@ class BookDiscriminator(nn.Module):
       num_classes: labels are in [0, num_classes).
       width: channels throughout.
       embedding: size of the label's embedding.
+      dropout: rate, before the logit; 0.4 in the book.
       dtype: for compute, up to the features.
     """
 
     num_classes: int
     width: int = 128
     embedding: int = 50
+    dropout: float = 0.0
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, images: jax.Array, labels: jax.Array, *, train: bool) -> jax.Array:
-        """[n, H, W, C] in [-1, 1], int [n] -> logits [n], float32."""
+    def __call__(
+        self, images: jax.Array, labels: jax.Array, *, train: bool, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """[n, H, W, C] in [-1, 1], int [n], PRNG keys [n] or None -> logits [n], float32."""
         del train
         check_image_shape(images.shape[1:], 4)
         height, width = images.shape[1:3]
@@ -81,6 +86,4 @@ class BookDiscriminator(nn.Module):
         for _ in range(2):
             x = Conv(self.width, (3, 3), (2, 2), kernel_init=_glorot, dtype=self.dtype)(x)
             x = nn.leaky_relu(x, 0.2)
-        # Logits in float32 in any dtype: they are sums of thousands of terms, and bfloat16 has 8 bits.
-        x = x.reshape(x.shape[0], -1).astype(jnp.float32)
-        return nn.Dense(1, kernel_init=_glorot)(x).squeeze(-1)
+        return head(self, x, keys=keys, dropout=self.dropout, kernel_init=_glorot)

@@ -6,6 +6,8 @@ upsampling and with mean pooling, so shortcuts run theirs on the smaller of the 
 batch normalisation follows has no bias.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,38 +23,34 @@ from ganjax.layers import (
     downsample,
     spectrally_normalised,
     upsample,
-    upsample_conv,
 )
 from ganjax.nets.conditional import check_image_shape
+from ganjax.nets.parts import UpsampleConv, check_choice, head, normalised
 
 _glorot = nn.initializers.glorot_uniform()
 
 
-class UpsampleConv(nn.Module):
-    """`upsample_conv` without a bias."""
+class ConvPool(nn.Module):
+    """`conv_pool` with a bias, and a kernel that may be spectrally normalised."""
 
     features: int
     dtype: jnp.dtype | None = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", _glorot, (3, 3, x.shape[-1], self.features))
-        return upsample_conv(*promote_dtype(x, kernel, dtype=self.dtype))
-
-
-class SpectralConvPool(nn.Module):
-    """`conv_pool` with a spectrally normalised kernel, and a bias."""
-
-    features: int
-    dtype: jnp.dtype | None = None
+    spectral: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         kernel = self.param("kernel", _glorot, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        kernel = spectrally_normalised(self, kernel, train=train)
+        if self.spectral:
+            kernel = spectrally_normalised(self, kernel, train=train)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         return add_bias(conv_pool(x, kernel), bias)
+
+
+class SpectralConvPool(ConvPool):
+    """`ConvPool`, spectrally normalised."""
+
+    spectral: bool = True
 
 
 class UpBlock(nn.Module):
@@ -72,36 +70,59 @@ class UpBlock(nn.Module):
         return y + upsample(shortcut)
 
 
-class DownBlock(nn.Module):
-    """ReLU, 3x3 conv, ReLU, 3x3 conv, mean pool; the shortcut has a 1x1 conv and pools.
+def _convolved(
+    x: jax.Array,
+    features: int,
+    size: tuple[int, int],
+    *,
+    spectral: bool,
+    train: bool,
+    dtype: jnp.dtype | None,
+    name: str | None = None,
+) -> jax.Array:
+    if spectral:
+        return SpectralConv(features, size, kernel_init=_glorot, dtype=dtype, name=name)(x, train=train)
+    return Conv(features, size, kernel_init=_glorot, dtype=dtype, name=name)(x)
 
-    The first block of a network leaves out the first ReLU, which would cut off half of the image.
+
+class DownBlock(nn.Module):
+    """Norm, ReLU, 3x3 conv, norm, ReLU, 3x3 conv, mean pool; the shortcut has a 1x1 conv and pools.
+
+    The first block of a network has no norms, and leaves out the first ReLU, which would cut off half of the
+    image.
     """
 
     features: int
     first: bool = False
     dtype: jnp.dtype | None = None
+    spectral: bool = True
+    norm: str = "none"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        y = x if self.first else nn.relu(x)
-        y = SpectralConv(self.features, (3, 3), kernel_init=_glorot, dtype=self.dtype)(y, train=train)
-        y = SpectralConvPool(self.features, dtype=self.dtype)(nn.relu(y), train=train)
-        shortcut = SpectralConv(self.features, (1, 1), kernel_init=_glorot, dtype=self.dtype, name="shortcut")
-        return y + shortcut(downsample(x), train=train)
+        options: Any = {"spectral": self.spectral, "train": train, "dtype": self.dtype}
+        norm = "none" if self.first else self.norm
+        y = x if self.first else nn.relu(normalised(x, norm, train=train, dtype=self.dtype))
+        y = _convolved(y, self.features, (3, 3), **options)
+        y = nn.relu(normalised(y, norm, train=train, dtype=self.dtype))
+        pool = SpectralConvPool if self.spectral else ConvPool
+        y = pool(self.features, dtype=self.dtype)(y, train=train)
+        return y + _convolved(downsample(x), self.features, (1, 1), name="shortcut", **options)
 
 
 class Block(nn.Module):
-    """ReLU, 3x3 conv, ReLU, 3x3 conv, added to the input, whose size and channels stay."""
+    """Norm, ReLU, 3x3 conv, norm, ReLU, 3x3 conv, added to the input, whose size and channels stay."""
 
     dtype: jnp.dtype | None = None
+    spectral: bool = True
+    norm: str = "none"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         y = x
         for _ in range(2):
-            layer = SpectralConv(x.shape[-1], (3, 3), kernel_init=_glorot, dtype=self.dtype)
-            y = layer(nn.relu(y), train=train)
+            y = nn.relu(normalised(y, self.norm, train=train, dtype=self.dtype))
+            y = _convolved(y, x.shape[-1], (3, 3), spectral=self.spectral, train=train, dtype=self.dtype)
         return x + y
 
 
@@ -139,18 +160,26 @@ class ResNetGenerator(nn.Module):
 
 
 class ResNetDiscriminator(nn.Module):
-    """Image -> `stages` residual blocks that halve the size, two that keep it -> ReLU, sum -> logit.
+    """Image -> `stages` residual blocks that halve the size, two that keep it -> ReLU, sum or mean -> logit.
 
-    Every layer is spectrally normalised.
+    By default SNGAN's, every layer spectrally normalised. With spectral=False and pool="mean" it is the critic
+    of WGAN-GP (Gulrajani et al. 2017, "Improved training of Wasserstein GANs", appendix F), whose generator is
+    `ResNetGenerator` with width=128.
 
     Attributes:
       width: channels throughout.
       stages: how often the size halves, at least once.
+      spectral: every kernel is spectrally normalised.
+      norm: "none" or "layer", before every ReLU but those of the first block and the last one.
+      pool: "sum" or "mean" over the pixels at the end.
       dtype: for compute, up to the features.
     """
 
     width: int = 128
     stages: int = 2
+    spectral: bool = True
+    norm: str = "none"
+    pool: str = "sum"
     dtype: jnp.dtype | None = None
 
     @nn.compact
@@ -159,11 +188,18 @@ class ResNetDiscriminator(nn.Module):
         check_image_shape(images.shape[1:], 2**self.stages)
         if labels is not None:
             raise ValueError("this discriminator takes no labels")
+        check_choice("norm", self.norm, ("none", "layer"))
+        check_choice("pool", self.pool, ("sum", "mean"))
+        options: Any = {"dtype": self.dtype, "spectral": self.spectral, "norm": self.norm}
         x = images.astype(self.dtype or images.dtype)
         for stage in range(self.stages):
-            x = DownBlock(self.width, first=stage == 0, dtype=self.dtype)(x, train=train)
+            x = DownBlock(self.width, first=stage == 0, **options)(x, train=train)
         for _ in range(2):
-            x = Block(dtype=self.dtype)(x, train=train)
+            x = Block(**options)(x, train=train)
         # Sum and logits in float32 in any dtype: bfloat16 has 8 bits.
-        x = jnp.sum(nn.relu(x).astype(jnp.float32), axis=(1, 2))
+        pool = jnp.sum if self.pool == "sum" else jnp.mean
+        x = pool(nn.relu(x).astype(jnp.float32), axis=(1, 2))
+        if not self.spectral:
+            return head(self, x, kernel_init=_glorot)
+        self.sow("intermediates", "features", x)
         return SpectralDense(1, kernel_init=_glorot)(x, train=train).squeeze(-1)

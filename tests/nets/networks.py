@@ -46,3 +46,14 @@ def run(network, variables, *args, train=True) -> Any:
         return network.apply(variables, *args, train=train, mutable=others)
 
     return jax.jit(apply, compiler_options=FAST)(variables, *args)
+
+
+def features(network, variables, *args, **options) -> Any:
+    """The output and what a discriminator sows as its features, in evaluation."""
+
+    def apply(variables, *args):
+        return network.apply(variables, *args, train=False, mutable=["intermediates"], **options)
+
+    output, sown = jax.jit(apply, compiler_options=FAST)(variables, *args)
+    (features,) = sown["intermediates"]["features"]
+    return output, features

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganjax.layers import conv
+from ganjax.layers import conv, upsample_conv
 from ganjax.nets import resnet
 from ganjax.nets.resnet import ResNetDiscriminator, ResNetGenerator
 from tests.nets.networks import KEY, random_variables, run, shapes, size
@@ -80,7 +80,7 @@ def test_upsampling_and_convolution_are_what_they_say(size):
     x = jnp.asarray(draw.normal(size=(2, *size, 3)), jnp.float32)
     kernel = jnp.asarray(draw.normal(size=(3, 3, 3, 2)), jnp.float32)
     larger = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-    np.testing.assert_allclose(resnet.upsample_conv(x, kernel), conv(larger, kernel), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(upsample_conv(x, kernel), conv(larger, kernel), rtol=1e-5, atol=1e-5)
     y = conv(larger, kernel)
     pooled = (y[:, ::2, ::2] + y[:, 1::2, ::2] + y[:, ::2, 1::2] + y[:, 1::2, 1::2]) / 4
     np.testing.assert_allclose(resnet.conv_pool(larger, kernel), pooled, rtol=1e-5, atol=1e-5)

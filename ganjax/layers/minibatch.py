@@ -1,0 +1,61 @@
+"""Minibatch discrimination (Salimans et al. 2016, "Improved techniques for training GANs", section 3.2)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ganjax import collectives
+
+
+class MinibatchDiscrimination(nn.Module):
+    """Appends to each example's features how near they are to those of the others in its batch.
+
+    A tensor T [A, B, C] maps features f [A] to M [B, C], and for each of the B kernels
+
+        o_b(x_i) = sum over the j other than i of exp(-||M_b(x_i) - M_b(x_j)||_1).
+
+    The example itself is left out of the sum; in the paper's formula it would add exp(0) = 1 to every o_b. An
+    example's output so depends on its companions: real and generated examples go through in batches of their
+    own, and a gradient penalty for each example is not defined.
+
+    Attributes:
+      kernels: B, at least 1.
+      dims: C.
+      axis_name: of an enclosing `pmap` or `shard_map`: the batch is that over all its devices; None: the
+        local one.
+      kernel_init: of T.
+    """
+
+    kernels: int
+    dims: int = 5
+    axis_name: str | None = None
+    kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[n, A] -> [n, A + kernels] float32.
+
+        Raises:
+          ValueError: x is not of rank 2, or there are no kernels or dimensions.
+        """
+        if x.ndim != 2:
+            raise ValueError(f"minibatch discrimination takes features [n, A]; got {x.shape}")
+        if self.kernels < 1 or self.dims < 1:
+            raise ValueError(
+                f"minibatch discrimination: kernels={self.kernels}, dims={self.dims}: both must be at least 1"
+            )
+        count, features = x.shape
+        kernel = self.param("kernel", self.kernel_init, (features, self.kernels, self.dims))
+        x = x.astype(jnp.float32)  # o is a function of small differences
+        mine = (x @ kernel.reshape(features, -1)).reshape(count, self.kernels, self.dims)
+        # In creating variables there is no axis yet.
+        axis_name = None if self.is_initializing() else self.axis_name
+        if axis_name is None:
+            first, everyone = 0, mine
+        else:
+            first, everyone = jax.lax.axis_index(axis_name) * count, collectives.gather(mine, axis_name)
+        distance = jnp.sum(jnp.abs(mine[:, None] - everyone[None]), axis=-1)  # [n, N, B]
+        places = first + jnp.arange(count)
+        others = places[:, None] != jnp.arange(everyone.shape[0])[None]
+        near = jnp.where(others[:, :, None], jnp.exp(-distance), 0)
+        return jnp.concatenate([x, jnp.sum(near, axis=1)], axis=1)
