@@ -35,8 +35,10 @@ def run(command: Command) -> int:
         )
     count = len(seeds) * max(len(labels), 1)
     if out.suffix == ".png" and count > MAX_GRID:
-        instead = "an .npz or a folder" if show is None else "an .npz"
-        raise UsageError(f"--out={out}: {count} samples are too many for a picture; name {instead}")
+        instead = "images are too many for a grid; name an .npz or a folder"
+        if show is not None:
+            instead = "samples are too many for a picture; name an .npz"
+        raise UsageError(f"--out={out}: {count} {instead}")
     state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr), command.flags.checkpoint)
     gan = run.experiment.stages[meta["stage"]].gan
     # A row a label: every seed for the first, then every seed for the second.
