@@ -1,9 +1,11 @@
-"""--mode=evaluate: what a separately trained classifier and pixel distances say of a run's samples."""
+"""--mode=evaluate: what a separately trained classifier and pixel distances, or an experiment's own judge,
+say of a run's samples."""
 
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -12,6 +14,7 @@ from ganjax import data
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
 from ganjax.errors import UsageError, nearest
+from ganjax.gan import Judge
 from ganjax.metrics.classifier import cached_classifier
 from ganjax.metrics.judge import judge
 from ganjax.report import images as pictures
@@ -39,18 +42,16 @@ def run(command: Command) -> int:
     num_classes, count = run.experiment.num_classes, command.flags.num_samples
     if num_classes and count % num_classes:
         raise UsageError(f"--num_samples={count}: it does not divide evenly over the {num_classes} classes")
+    own = run.experiment.judge
     wanted = command.flags.metrics.split(",") if command.flags.metrics else []
     for name in wanted:
-        _check_metric(name, METRICS)
-    train, test = _real(command, stage.data)
-    _say("classifier: trained once for a dataset, then kept")
-    classifier = cached_classifier(train, test, stage.data.num_classes)
-    _say(f"classifier: {classifier.test_accuracy:.2%} of the test images right; drawing {count} samples")
+        _check_metric(name, METRICS if own is None else own.metrics)
+    judged_by = _image_judge(command, stage.data) if own is None else own
+    _say(f"drawing {count} samples")
     start = time.monotonic()
     labels = np.repeat(np.arange(num_classes), count // num_classes) if num_classes else None
     seeds = np.arange(count)
-    images = pictures.to_uint8(Sampler(stage.gan, chunk=200)(state, seeds, labels))
-    results = judge(images, labels, train=train, test=test, classifier=classifier)
+    results = judged_by.results(Sampler(stage.gan, chunk=200)(state, seeds, labels), labels)
     wanted = wanted or list(results)
     for name in wanted:
         _check_metric(name, results)
@@ -65,6 +66,20 @@ def run(command: Command) -> int:
 def _check_metric(name: str, known: Iterable[str]) -> None:
     if name not in known:
         raise UsageError(f"--metrics={name}: there is no such metric; {nearest(name, known)}")
+
+
+def _image_judge(command: Command, dataset: data.Source) -> Judge:
+    """The judge of images, with its classifier trained on the run's data."""
+    train, test = _real(command, dataset)
+    assert isinstance(dataset, data.Dataset)
+    _say("classifier: trained once for a dataset, then kept")
+    classifier = cached_classifier(train, test, dataset.num_classes)
+    _say(f"classifier: {classifier.test_accuracy:.2%} of the test images right")
+
+    def results(samples: np.ndarray, labels: np.ndarray | None) -> Mapping[str, dict[str, Any]]:
+        return judge(pictures.to_uint8(samples), labels, train=train, test=test, classifier=classifier)
+
+    return Judge(METRICS, results)
 
 
 def _real(command: Command, dataset: data.Source) -> tuple[dict, dict]:

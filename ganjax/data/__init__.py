@@ -12,13 +12,14 @@ from etils import epath
 from ganjax.data import embedded, folder, idx, images, npz, prepared
 from ganjax.data.dataset import Dataset, fetch_arrays, from_spec, numbered
 from ganjax.data.feed import Feed
+from ganjax.data.plane import Mixture
 from ganjax.data.sampling import batch_indices
 from ganjax.data.source import Source, to_float
 from ganjax.data.zip import Zip
 from ganjax.errors import UsageError, nearest, shortened
 from ganjax.report.files import unusable
 
-__all__ = ["Dataset", "Feed", "Source", "Zip", "batch_indices", "from_spec", "load", "to_float"]
+__all__ = ["Dataset", "Feed", "Mixture", "Source", "Zip", "batch_indices", "from_spec", "load", "to_float"]
 
 
 def load(
