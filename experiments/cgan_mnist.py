@@ -15,68 +15,44 @@ agreement 98.65 % of 10,000 samples, by a classifier of 99.30 % test accuracy; d
 import dataclasses
 from typing import Literal
 
-import jax.numpy as jnp
-
-from ganjax import data, losses, optim
+from ganjax import data
 from ganjax.config import setting
-from ganjax.families.adversarial import adversarial
-from ganjax.gan import Experiment, Stage
+from ganjax.families.recipe import ImageRecipe, off
+from ganjax.gan import Experiment
 from ganjax.nets.conditional import ConditionalDiscriminator, ConditionalGenerator
-
-LOSSES = {
-    "non_saturating": losses.NON_SATURATING,
-    "least_squares": losses.LEAST_SQUARES,
-    "hinge": losses.HINGE,
-}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(ImageRecipe):
     dataset: str = setting("mnist", "a TFDS name, or a path to a folder or an .npz; it needs labels")
-    image_size: int = setting(28, "height and width, a multiple of 4", minimum=4, maximum=4096)
-    batch_size: int = setting(64, "of the global batch", minimum=2, maximum=2**20)
+    image_size: int | tuple[int, int] | None = setting(
+        28, "height and width, or one for both; multiples of 4", minimum=4, maximum=4096
+    )
     steps: int = setting(3500, "batches to train on", minimum=1, maximum=2**31 - 1)
-    dtype: Literal["float32", "bfloat16"] = setting("float32", "for compute")
     latent_size: int = setting(64, "entries of a latent", minimum=1, maximum=65_536)
     width: int = setting(48, "channels at half the image's size", minimum=1, maximum=65_536)
-    loss: Literal["non_saturating", "least_squares", "hinge"] = setting("non_saturating", "what is minimised")
-    generator_learning_rate: float = setting(1e-3, "of Adam", above=0.0)
-    discriminator_learning_rate: float = setting(1e-3, "of Adam", above=0.0)
-    decay_start: float = setting(
-        0.5, "share of the steps after which both rates fall to 0", minimum=0.0, maximum=1.0
+    generator_learning_rate: float = setting(1e-3, "of the generator", above=0.0)
+    discriminator_learning_rate: float = setting(1e-3, "of the discriminator", above=0.0)
+    schedule: Literal["constant", "linear", "cosine", "exponential"] = setting(
+        "linear", "how both rates fall from decay_start on; exponential: to a hundredth"
     )
-    beta1: float = setting(0.5, "of Adam", minimum=0.0, below=1.0)
-    ema_decay: float = setting(0.999, "of the averaged generator", minimum=0.0, below=1.0)
+    discriminator_dropout: float = off("dropout in the discriminator", below=1.0)
+    minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)
 
 
 TINY = {"dataset": "random", "image_size": 8, "batch_size": 8, "steps": 2, "latent_size": 4, "width": 4}
 
 
 def build(config: Config, load=data.load) -> Experiment:
-    images = load(config.dataset, split="train", image_size=config.image_size)
-    if not images.num_classes:
-        raise ValueError(f"dataset={config.dataset!r} has no labels, and this GAN is conditional on them")
-    dtype = jnp.dtype(config.dtype)
-    generator = ConditionalGenerator(images.image_shape, images.num_classes, width=config.width, dtype=dtype)
-    discriminator = ConditionalDiscriminator(images.num_classes, width=config.width, dtype=dtype)
-
-    def adam(learning_rate: float):
-        start = round(config.decay_start * config.steps)
-        decays = start < config.steps
-        rate = optim.linear_decay(learning_rate, start, config.steps) if decays else learning_rate
-        return optim.adam(rate, b1=config.beta1)
-
-    gan = adversarial(
-        generator,
-        discriminator,
-        latent_size=config.latent_size,
-        num_classes=images.num_classes,
-        loss=LOSSES[config.loss],
-        optimizers={
-            "generator": adam(config.generator_learning_rate),
-            "discriminator": adam(config.discriminator_learning_rate),
-        },
-        ema_decay=optim.ema_decay(config.ema_decay),
+    images = config.images(load, conditional=True)
+    generator = ConditionalGenerator(
+        images.image_shape, images.num_classes, width=config.width, dtype=config.compute_dtype
     )
-    stage = Stage(gan, images, steps=config.steps, batch_size=config.batch_size)
-    return Experiment((stage,), num_classes=images.num_classes)
+    discriminator = ConditionalDiscriminator(
+        images.num_classes,
+        width=config.width,
+        dropout=config.discriminator_dropout,
+        minibatch_discrimination=config.minibatch_discrimination,
+        dtype=config.compute_dtype,
+    )
+    return config.experiment(images, generator, discriminator, num_classes=images.num_classes)

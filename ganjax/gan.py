@@ -67,6 +67,10 @@ class Context(NamedTuple):
         """The mean over devices of every leaf (of leaves that are themselves local means)."""
         return collectives.mean(tree, self.axis_name, ordered=self.ordered)
 
+    def statistic(self, x: Array) -> Array:
+        """The mean over devices of a local batch's mean, for use in a loss: gradients go back through it."""
+        return x if self.axis_name is None else collectives.statistic(x, self.axis_name)
+
     def gather(self, x: Array) -> Array:
         """The global batch [N, ...] from the local one [n, ...], on every device."""
         if self.axis_name is None:

@@ -18,6 +18,11 @@ def stream(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
+def streams(keys: jax.Array, name: str) -> jax.Array:
+    """The keys [n] of the stream `name` under each of the `keys` [n]."""
+    return jax.vmap(lambda key: stream(key, name))(keys)
+
+
 def per_example(key: jax.Array, index: jax.Array) -> jax.Array:
     """One key for each place in the batch.
 

@@ -6,9 +6,13 @@ Networks are linen modules, called as
     generator(latents [n, Z], labels [n] or None, train=bool)  -> images [n, H, W, C] in [-1, 1]
     discriminator(images, labels or None, train=bool)          -> logits, [n] or one for each patch
 
-One that has an attribute `axis_name` takes its batch statistics over the devices of that axis.
+Images may have any shape after the first axis. A module whose `__call__` has a parameter `keys` is given
+PRNG keys [n], one an example, for what it draws itself, such as dropout. One that has an attribute
+`axis_name` takes its batch statistics over the devices of that axis. A discriminator that sows "features"
+[n, F] into "intermediates" can be matched by its features.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 
 import flax.linen as nn
@@ -17,9 +21,13 @@ import jax.numpy as jnp
 import optax
 
 from ganjax import losses, random
-from ganjax.gan import Array, Batch, Context, Effects, Gan, GanState, Phase, Tree
+from ganjax.families.penalties import Penalty, Seen
+from ganjax.gan import Array, Batch, Context, Effects, Gan, GanState, Phase, Tree, always
+from ganjax.regularizers import WeightPenalty
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
+
+Augment = Callable[[Array, Array, Array], Array]  # (images [n, ...], keys [n], step) -> images
 
 
 def adversarial(
@@ -33,6 +41,18 @@ def adversarial(
     ema_decay: Callable[[Array], Array] | None = None,
     share_latents: bool = True,
     cross_device: bool = True,
+    discriminator_due: Callable[[int], bool] = always,
+    generator_due: Callable[[int], bool] = always,
+    constrain: Mapping[str, Callable[[Tree], Tree]] | None = None,
+    augment: Augment | None = None,
+    joined: bool = False,
+    swap_labels: float = 0.0,
+    penalties: Mapping[str, Penalty] | None = None,
+    weight_penalties: Mapping[str, Mapping[str, tuple[float, WeightPenalty]]] | None = None,
+    adversarial_weight: float = 1.0,
+    feature_matching: float = 0.0,
+    top_k: Callable[[Array], Array] | None = None,
+    sample_dropout: bool = True,
 ) -> Gan:
     """A `Gan` of two players.
 
@@ -49,9 +69,29 @@ def adversarial(
         pass for the two; else each draws its own.
       cross_device: batch statistics are those of the global batch, so that the number of devices doesn't
         change what is trained; else, under `pmap`, of each device's own.
+      discriminator_due: on which steps the discriminator moves.
+      generator_due: on which steps the generator moves.
+      constrain: player -> projection of its parameters, after init and after every update.
+      augment: what every image goes through before the discriminator sees it, real or generated, in both
+        phases; differentiable.
+      joined: real and generated images pass through the discriminator as one batch, with common batch
+        statistics; else one after the other.
+      swap_labels: the share of the pairs of a real and a generated image whose labels are exchanged in the
+        discriminator's loss, in [0, 1].
+      penalties: name -> further terms of the discriminator's loss; each is a metric of that name.
+      weight_penalties: player -> name -> (weight, penalty of its parameters); metrics "player_name".
+      adversarial_weight: of the adversarial term of the generator's loss.
+      feature_matching: weight of the squared distance between the mean features of real and of generated
+        images in the generator's loss (Salimans et al. 2016, section 3.1).
+      top_k: the share of the generated images that the generator learns from, the best by their logits, as a
+        function of the step (Sinha et al. 2020).
+      sample_dropout: a generator that takes `keys` is given them in sampling too, so that its dropout goes on
+        (Isola et al. 2017); one seed is still one image.
     Batches are {"image": [n, H, W, C] in [-1, 1]} and, if conditional, {"label": int [n]}.
     """
     stream = "latents" if share_latents else ""
+    penalties, constrain = dict(penalties or {}), dict(constrain or {})
+    weight_penalties = {player: dict(named) for player, named in (weight_penalties or {}).items()}
 
     def draw(keys: Array) -> Array:
         return random.normal(keys, (latent_size,))
@@ -60,9 +100,38 @@ def adversarial(
         labels = random.randint(context.example_keys("label"), 0, num_classes) if num_classes else None
         return draw(context.example_keys("z")), labels
 
-    def networks(context: Context) -> tuple[nn.Module, nn.Module]:
-        axis_name = context.axis_name if cross_device else None
-        return over_devices(generator, axis_name), over_devices(discriminator, axis_name)
+    def generated(
+        params: Tree, state: GanState, context: Context, latents: Array, labels: Array | None
+    ) -> tuple[Array, Tree]:
+        g = over_devices(generator, context.axis_name if cross_device else None)
+        keys = keys_of(g, context.example_keys, GENERATOR)
+        return apply(g, params, state.stats[GENERATOR], latents, labels, **keys)
+
+    def judged(
+        params: Tree, stats: Tree, images: Array, labels: Array | None, context: Context, name: str
+    ) -> tuple[Array, Tree]:
+        """Logits and the other collections; `name` says which images, for what D draws itself."""
+        d = over_devices(discriminator, context.axis_name if cross_device else None)
+        keys = keys_of(d, context.example_keys, f"{DISCRIMINATOR} {name}")
+        return apply(d, params, stats, images, labels, **keys)
+
+    def both_judged(
+        params: Tree, stats: Tree, images: tuple[Array, Array], labels: tuple, context: Context
+    ) -> tuple[Array, Array, Tree]:
+        if not joined:
+            real_logits, stats = judged(params, stats, images[0], labels[0], context, "real")
+            fake_logits, stats = judged(params, stats, images[1], labels[1], context, "fake")
+            return real_logits, fake_logits, stats
+        d = over_devices(discriminator, context.axis_name if cross_device else None)
+        keys = [keys_of(d, context.example_keys, f"{DISCRIMINATOR} {name}") for name in ("real", "fake")]
+        together = {name: jnp.concatenate([x[name] for x in keys]) for name in keys[0]}
+        label = None if labels[0] is None else jnp.concatenate(labels)
+        logits, stats = apply(d, params, stats, jnp.concatenate(images), label, **together)
+        n = images[0].shape[0]
+        return logits[:n], logits[n:], stats
+
+    def seen(images: Array, state: GanState, context: Context, name: str) -> Array:
+        return images if augment is None else augment(images, context.example_keys(name), state.step)
 
     def init(key: Array, batch: Batch) -> tuple[dict, dict, Tree]:
         images, labels = batch["image"][:1], batch["label"][:1] if num_classes else None
@@ -76,40 +145,99 @@ def adversarial(
             player: {name: tree for name, tree in variables.items() if name != "params"}
             for player, variables in players.items()
         }
-        return params, stats, ()
+        carry: dict = {name: memory for name, p in penalties.items() if (memory := p.init()) != ()}
+        for player, named in weight_penalties.items():
+            for name, (_, penalty) in named.items():
+                carry[f"{player}_{name}"] = penalty.init(params[player])
+        return params, stats, carry or ()
+
+    def weighed_down(player: str, params: Tree, carry: Tree) -> tuple[Array | float, Tree, dict]:
+        """The penalties of a player's weights: their sum, the carry afterwards, metrics."""
+        total, metrics = 0.0, {}
+        for name, (weight, penalty) in weight_penalties.get(player, {}).items():
+            key = f"{player}_{name}"
+            value, memory = penalty.apply(params, carry[key])
+            carry = {**carry, key: memory}
+            metrics[key] = weight * value
+            total += metrics[key]
+        return total, carry, metrics
 
     def discriminator_loss(
         params: Tree, state: GanState, batch: Batch, context: Context
     ) -> tuple[Array, Effects]:
         latents, fake_labels = fakes(context)
-        g, d = networks(context)
-        fake, _ = apply(g, state.params[GENERATOR], state.stats[GENERATOR], latents, fake_labels)
-        labels = batch["label"] if num_classes else None
-        stats = state.stats[DISCRIMINATOR]
-        real_logits, stats = apply(d, params, stats, batch["image"], labels)
-        fake_logits, stats = apply(d, params, stats, fake, fake_labels)
-        value = jnp.mean(loss.discriminator(real_logits, fake_logits))
+        fake, _ = generated(state.params[GENERATOR], state, context, latents, fake_labels)
+        labels = (batch["label"] if num_classes else None), fake_labels
+        images = (
+            seen(batch["image"], state, context, "augment real"),
+            seen(fake, state, context, "augment fake"),
+        )
+        before = state.stats[DISCRIMINATOR]
+        real_logits, fake_logits, stats = both_judged(params, before, images, labels, context)
+        pair = real_logits, fake_logits
+        if swap_labels:
+            swap = random.uniform(context.example_keys("swap"), ()) < swap_labels
+            pair = losses.swap_labels(*pair, swap)
+        value = jnp.mean(loss.discriminator(*pair, **over_batch(loss, context)))
         metrics = {
             "discriminator_loss": value,
             "real_logits": jnp.mean(real_logits),
             "fake_logits": jnp.mean(fake_logits),
         }
+        # Of a Wasserstein critic, its estimate of the distance.
+        metrics["logit_gap"] = metrics["real_logits"] - metrics["fake_logits"]
         if loss.boundary is not None:
             right = jnp.mean(real_logits > loss.boundary), jnp.mean(fake_logits < loss.boundary)
             metrics["discriminator_accuracy"] = 0.5 * (right[0] + right[1])
-        return value, Effects(stats={DISCRIMINATOR: context.mean(stats)}, metrics=metrics)
+        judges = [
+            lambda x, label=label, name=name: judged(params, before, x, label, context, name)[0]
+            for label, name in zip(labels, ("real", "fake"), strict=True)
+        ]
+        view = Seen(*images, real_logits, fake_logits, *judges, context)
+        carry = dict(state.carry)
+        for name, penalty in penalties.items():
+            metrics[name], memory = penalty.apply(view, carry.get(name, ()))
+            value += metrics[name]
+            if name in carry:
+                carry[name] = memory
+        further, carry, measured = weighed_down(DISCRIMINATOR, params, carry)
+        effects = Effects({DISCRIMINATOR: context.mean(stats)}, carry or (), metrics | measured)
+        return value + further, effects
 
     def generator_loss(
         params: Tree, state: GanState, batch: Batch, context: Context
     ) -> tuple[Array, Effects]:
-        del batch
         latents, labels = fakes(context)
-        g, d = networks(context)
-        fake, stats = apply(g, params, state.stats[GENERATOR], latents, labels)
-        stats_of_d = state.stats[DISCRIMINATOR]
-        fake_logits, _ = apply(d, state.params[DISCRIMINATOR], stats_of_d, fake, labels)
-        value = jnp.mean(loss.generator(fake_logits))
-        return value, Effects(stats={GENERATOR: context.mean(stats)}, metrics={"generator_loss": value})
+        fake, stats = generated(params, state, context, latents, labels)
+        d_params, d_stats = state.params[DISCRIMINATOR], state.stats[DISCRIMINATOR]
+        # Features are gathered beside the statistics, where they are asked for.
+        d_stats = {**d_stats, "intermediates": {}} if feature_matching else d_stats
+        fake = seen(fake, state, context, "augment fake")
+        fake_logits, after = judged(d_params, d_stats, fake, labels, context, "fake")
+        if loss.relativistic or feature_matching:
+            real = seen(batch["image"], state, context, "augment real")
+            real_labels = batch["label"] if num_classes else None
+            real_logits, real_after = judged(d_params, d_stats, real, real_labels, context, "real")
+        if loss.relativistic:
+            each = loss.generator(real_logits, fake_logits, **over_batch(loss, context))
+        else:
+            each = loss.generator(fake_logits)
+        if top_k is not None:
+            all_logits = context.gather(fake_logits)
+            count = jnp.ceil(top_k(state.step) * all_logits.shape[0])
+            weights = losses.top_k_weights(fake_logits, all_logits, count)
+            each = each * weights.reshape(-1, *[1] * (each.ndim - 1))
+        adversarial_loss = jnp.mean(each)
+        metrics = {"generator_loss": adversarial_loss}
+        value = adversarial_weight * adversarial_loss
+        if feature_matching:
+            means = lambda x: context.statistic(jnp.mean(x, axis=0))  # noqa: E731
+            distance = losses.feature_matching(features_in(real_after), features_in(after), means)
+            metrics["feature_matching"] = feature_matching * distance
+            value += metrics["feature_matching"]
+        further, carry, measured = weighed_down(GENERATOR, params, state.carry)
+        effects = Effects({GENERATOR: context.mean(stats)}, carry, metrics | measured)
+        return value + further, effects
 
     def sample(
         state: GanState, keys: Array, labels: Array | None = None, *, latents: Array | None = None
@@ -122,26 +250,52 @@ def adversarial(
             raise ValueError("this model is unconditional: it takes no labels")
         params = state.ema.get(GENERATOR, state.params[GENERATOR])
         variables = {"params": params, **state.stats[GENERATOR]}
-        images = generator.apply(variables, draw(keys) if latents is None else latents, labels, train=False)
+        own = keys_of(generator, lambda name: random.streams(keys, name), GENERATOR) if sample_dropout else {}
+        z = draw(keys) if latents is None else latents
+        images = generator.apply(variables, z, labels, train=False, **own)
         assert isinstance(images, jax.Array)
         return images
 
     return Gan(
         init=init,
         phases=(
-            Phase(DISCRIMINATOR, discriminator_loss, stream=stream),
-            Phase(GENERATOR, generator_loss, stream=stream),
+            Phase(DISCRIMINATOR, discriminator_loss, discriminator_due, stream),
+            Phase(GENERATOR, generator_loss, generator_due, stream),
         ),
         optimizers=optimizers,
         sample=sample,
         latents=draw,
         ema={GENERATOR: ema_decay} if ema_decay is not None else {},
+        constrain=constrain,
     )
 
 
-def apply(module: nn.Module, params: Tree, stats: Tree, *args) -> tuple[Array, Tree]:
+def over_batch(loss: losses.AdversarialLoss, context: Context) -> dict[str, Callable[[Array], Array]]:
+    """The argument `mean` of a relativistic loss: over the global batch."""
+    return {"mean": lambda x: context.statistic(jnp.mean(x))} if loss.relativistic else {}
+
+
+def features_in(collections: Tree) -> Array:
+    """What a discriminator sowed as its features [n, F]. Raises ValueError if it did not."""
+    sown = collections.get("intermediates", {})
+    if "features" not in sown:
+        raise ValueError(
+            'feature_matching needs a discriminator that sows its "features" (see adversarial.py)'
+        )
+    return sown["features"][0]
+
+
+def keys_of(module: nn.Module, keys: Callable[[str], Array], name: str) -> dict[str, Array]:
+    """The argument `keys` of a module that takes it: those of the stream `name`; else nothing."""
+    takes = "keys" in inspect.signature(type(module).__call__).parameters
+    return {"keys": keys(name)} if takes else {}
+
+
+def apply(module: nn.Module, params: Tree, stats: Tree, *args, **kwargs) -> tuple[Array, Tree]:
     """A forward pass in training: the output, and the module's other collections afterwards."""
-    output, stats = module.apply({"params": params, **stats}, *args, train=True, mutable=list(stats))
+    output, stats = module.apply(
+        {"params": params, **stats}, *args, train=True, mutable=list(stats), **kwargs
+    )
     return output, dict(stats)
 
 

@@ -106,6 +106,7 @@ def test_a_step_moves_both_and_sample_draws_from_the_average(gan, state, num_cla
         "discriminator_accuracy",
         "real_logits",
         "fake_logits",
+        "logit_gap",
         "generator_loss",
     }
     assert all(np.isfinite(float(value)) for value in metrics.values())

@@ -1,0 +1,60 @@
+"""WGAN-GP on MNIST: a critic whose gradient is kept near 1.
+
+    python run.py --experiment=wgan_gp_mnist
+
+Gulrajani et al. 2017, "Improved training of Wasserstein GANs": gradient penalty of weight 10, no batch
+normalisation in the critic, five critic steps to one of the generator, Adam at 1e-4 with betas of 0 and
+0.9. The networks are those of dcgan_mnist. A step here is one of the critic.
+"""
+
+import dataclasses
+from typing import Literal
+
+from ganjax import data
+from ganjax.config import setting
+from ganjax.families.recipe import ImageRecipe, loss_setting, off
+from ganjax.gan import Experiment
+from ganjax.nets.dcgan import DCGANDiscriminator, DCGANGenerator, stages_for
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ImageRecipe):
+    loss: str = loss_setting("wasserstein")
+    steps: int = setting(20000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    generator_learning_rate: float = setting(1e-4, "of the generator", above=0.0)
+    discriminator_learning_rate: float = setting(1e-4, "of the critic", above=0.0)
+    beta1: float = setting(0.0, "of Adam", minimum=0.0, below=1.0)
+    beta2: float = setting(0.9, "of Adam", minimum=0.0, below=1.0)
+    discriminator_steps: int = setting(5, "steps of the critic to one of the generator", minimum=1)
+    gradient_penalty: float = setting(10.0, "weight of the gradient penalty; 0: off", minimum=0.0)
+    width: int = setting(64, "channels at half the image's size", minimum=1, maximum=65_536)
+    generator_norm: Literal["batch", "virtual"] = setting("batch", "normalisation in the generator")
+    discriminator_norm: Literal["batch", "layer", "none"] = setting("none", "in the discriminator")
+    generator_dropout: float = off("dropout in the generator, also in sampling", below=1.0)
+    discriminator_dropout: float = off("dropout in the discriminator", below=1.0)
+    minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)
+
+
+TINY = {"dataset": "random", "image_size": 8, "batch_size": 8, "steps": 2, "latent_size": 4, "width": 4}
+
+
+def build(config: Config, load=data.load) -> Experiment:
+    images = config.images(load)
+    stages = stages_for(images.image_shape)
+    generator = DCGANGenerator(
+        images.image_shape,
+        width=config.width,
+        stages=stages,
+        norm=config.generator_norm,
+        dropout=config.generator_dropout,
+        dtype=config.compute_dtype,
+    )
+    discriminator = DCGANDiscriminator(
+        width=config.width,
+        stages=stages,
+        norm=config.discriminator_norm,
+        dropout=config.discriminator_dropout,
+        minibatch_discrimination=config.minibatch_discrimination,
+        dtype=config.compute_dtype,
+    )
+    return config.experiment(images, generator, discriminator)

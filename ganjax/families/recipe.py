@@ -1,0 +1,316 @@
+"""The settings that every experiment of one generator and one discriminator has: losses, optimizers and all
+the tricks that stabilise them, each off by default.
+
+    @dataclasses.dataclass(frozen=True)
+    class Config(ImageRecipe):
+        dataset: str = setting("mnist", "...")
+        loss: str = loss_setting("hinge")
+
+    def build(config, load=data.load):
+        images = config.images(load)
+        return config.experiment(images, MyGenerator(...), MyDiscriminator(...))
+
+docs/tricks.md lists the tricks with their papers.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+import optax
+
+from ganjax import augment, data, losses, optim, regularizers
+from ganjax.config import setting
+from ganjax.families import penalties
+from ganjax.families.adversarial import DISCRIMINATOR, GENERATOR, Augment, adversarial
+from ganjax.families.penalties import Penalty
+from ganjax.families.updates import generator_due
+from ganjax.gan import Experiment, Stage, Tree, always, every
+from ganjax.regularizers import WeightPenalty
+
+LOSSES = {
+    "non_saturating": losses.NON_SATURATING,
+    "minimax": losses.MINIMAX,
+    "flipped": losses.FLIPPED,
+    "least_squares": losses.LEAST_SQUARES,
+    "hinge": losses.HINGE,
+    "wasserstein": losses.WASSERSTEIN,
+    "relativistic_average": losses.RELATIVISTIC_AVERAGE,
+    "relativistic_average_least_squares": losses.RELATIVISTIC_AVERAGE_LEAST_SQUARES,
+    "relativistic_pairing": losses.RELATIVISTIC_PAIRING,
+}
+
+
+def loss_setting(default: str) -> Any:
+    """The setting `loss` with another default."""
+    return setting(default, "what is minimised", choices=tuple(LOSSES))
+
+
+def off(help: str, **limits: Any) -> Any:
+    """A weight or a share that is 0 by default: the trick is off."""
+    return setting(0.0, f"{help}; 0: off", minimum=0.0, **limits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """See the module's docstring; `python run.py --experiment=NAME --help` lists the settings."""
+
+    batch_size: int = setting(64, "of the global batch", minimum=2, maximum=2**20)
+    steps: int = setting(5000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    seeds: int = setting(
+        1, "runs that are trained in one, with seeds from --seed on", minimum=1, maximum=1000
+    )
+    dtype: Literal["float32", "bfloat16"] = setting("float32", "for compute")
+    latent_size: int = setting(100, "entries of a latent", minimum=1, maximum=65_536)
+
+    loss: str = loss_setting("non_saturating")
+    adversarial_weight: float = setting(1.0, "of the adversarial term of the generator's loss", minimum=0.0)
+    real_label: float = setting(
+        1.0, "target of real images; below 1: one-sided smoothing", above=0.0, maximum=1.0
+    )
+    swap_labels: float = off("share of pairs whose labels the discriminator is told wrongly", maximum=1.0)
+    joined: bool = setting(False, "real and generated images are one batch for the discriminator")
+    share_latents: bool = setting(True, "both players' phases see the same generated images")
+    top_k: float = setting(
+        1.0,
+        "share of the best generated images that the generator learns from in the end",
+        above=0.0,
+        maximum=1.0,
+    )
+    feature_matching: float = off("weight of the distance between mean features")
+
+    optimizer: Literal["adam", "rmsprop"] = setting("adam", "of both players")
+    generator_learning_rate: float = setting(2e-4, "of the generator", above=0.0)
+    discriminator_learning_rate: float = setting(2e-4, "of the discriminator", above=0.0)
+    beta1: float = setting(0.5, "of Adam", minimum=0.0, below=1.0)
+    beta2: float = setting(0.999, "of Adam", minimum=0.0, below=1.0)
+    rmsprop_decay: float = setting(0.99, "of RMSprop's mean square", minimum=0.0, below=1.0)
+    schedule: Literal["constant", "linear", "cosine", "exponential"] = setting(
+        "constant", "how both rates fall from decay_start on; exponential: to a hundredth"
+    )
+    decay_start: float = setting(
+        0.5, "share of the steps after which the rates fall", minimum=0.0, maximum=1.0
+    )
+    warmup_steps: int = setting(0, "over which both rates rise from 0", minimum=0, maximum=2**31 - 1)
+    clip_gradients: float = off("largest global norm of a player's gradient")
+    clip_weights: float = off("bound of the discriminator's weights")
+    clip: Literal["all", "kernels"] = setting("all", "which weights: all, or kernels of convolutions")
+    ema_decay: float = setting(0.999, "of the averaged generator; 0: no average", minimum=0.0, below=1.0)
+
+    discriminator_steps: int = setting(1, "steps of the discriminator to one of the generator", minimum=1)
+    generator_steps: int = setting(1, "steps of the generator to one of the discriminator", minimum=1)
+    warmup_generator_steps: int = setting(
+        0, "generator steps, at first and every 500th, with a longer wait for the discriminator", minimum=0
+    )
+    warmup_discriminator_steps: int = setting(100, "how long that wait is", minimum=1)
+
+    instance_noise: float = off("standard deviation at the start of noise on all that the discriminator sees")
+    instance_noise_end: float = setting(
+        1.0, "share of the steps at which it has fallen to 0", above=0.0, maximum=1.0
+    )
+
+    r1: float = off("gamma of the gradient penalty at real images")
+    r2: float = off("gamma of the gradient penalty at generated images")
+    gradient_penalty: float = off("weight of the gradient penalty between real and generated images")
+    gradient_penalty_one_sided: bool = setting(False, "only norms above 1 are penalised")
+    dragan: float = off("weight of the gradient penalty around real images")
+    lecam: float = off("weight of LeCam's regularization")
+    orthogonal: float = off("weight of orthogonal regularization of both players")
+    spectral_penalty: float = off("weight of the kernels' squared spectral norms, of both players")
+    historical_averaging: float = off("weight of the distance from past weights, of both players")
+
+    def __post_init__(self) -> None:
+        if min(self.discriminator_steps, self.generator_steps) > 1:
+            raise ValueError(
+                f"discriminator_steps={self.discriminator_steps} and generator_steps={self.generator_steps}: "
+                "one of them is 1"
+            )
+        if self.warmup_generator_steps and self.generator_steps > 1:
+            raise ValueError("warmup_generator_steps: for discriminator_steps, and generator_steps of 1")
+        self.adversarial_loss()
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.dtype)
+
+    def adversarial_loss(self) -> losses.AdversarialLoss:
+        """Raises ValueError where `real_label` does not go with `loss`."""
+        loss = LOSSES[self.loss]
+        return loss if self.real_label == 1.0 else losses.smoothed(loss, self.real_label)
+
+    def learning_rate(self, value: float) -> float | optim.Schedule:
+        """By the run's step."""
+        start = round(self.decay_start * self.steps)
+        fall = self.steps - start
+        rate: float | optim.Schedule = value
+        if self.schedule == "linear" and fall:
+            rate = optim.linear_decay(value, start, self.steps)
+        elif self.schedule == "cosine" and fall:
+            rate = optim.cosine_decay(value, fall, start=start)
+        elif self.schedule == "exponential" and fall:
+            rate = optim.exponential_decay(value, 0.01, fall, start=start)
+        return optim.warmup(rate, self.warmup_steps) if self.warmup_steps else rate
+
+    def optimizers(self) -> dict[str, optax.GradientTransformation]:
+        rates = {GENERATOR: self.generator_learning_rate, DISCRIMINATOR: self.discriminator_learning_rate}
+
+        clip = self.clip_gradients or None
+
+        def make(rate: float) -> optax.GradientTransformation:
+            schedule = self.learning_rate(rate)
+            if self.optimizer == "rmsprop":
+                return optim.rmsprop(schedule, self.rmsprop_decay, clip=clip)
+            return optim.adam(schedule, self.beta1, self.beta2, clip=clip)
+
+        return {player: make(rate) for player, rate in rates.items()}
+
+    def augmentation(self) -> Augment | None:
+        """What every image goes through before the discriminator sees it; None: nothing."""
+        if not self.instance_noise:
+            return None
+        sigma = augment.anneal(self.instance_noise, round(self.instance_noise_end * self.steps))
+        return lambda images, keys, step: augment.instance_noise(images, keys, sigma(step))
+
+    def penalties(self) -> dict[str, Penalty]:
+        """Of the discriminator's loss, by name."""
+        between = functools.partial(penalties.gradient_penalty, one_sided=self.gradient_penalty_one_sided)
+        possible = {
+            "r1": penalties.r1,
+            "r2": penalties.r2,
+            "gradient_penalty": between,
+            "dragan": penalties.dragan,
+            "lecam": penalties.lecam,
+        }
+        return {name: make(getattr(self, name)) for name, make in possible.items() if getattr(self, name)}
+
+    def weight_penalties(self) -> dict[str, dict[str, tuple[float, WeightPenalty]]]:
+        """By player and name."""
+        possible = {
+            "orthogonal": regularizers.orthogonal_penalty,
+            "spectral_penalty": regularizers.spectral_penalty,
+            "historical_averaging": regularizers.historical_averaging,
+        }
+        chosen = {
+            name: (getattr(self, name), make()) for name, make in possible.items() if getattr(self, name)
+        }
+        return {GENERATOR: chosen, DISCRIMINATOR: chosen} if chosen else {}
+
+    def due(self) -> dict[str, Callable[[int], bool]]:
+        """When the players move."""
+        if self.warmup_generator_steps:
+            generator = generator_due(
+                self.discriminator_steps,
+                warmup_generator_steps=self.warmup_generator_steps,
+                warmup_critic_steps=self.warmup_discriminator_steps,
+            )
+        else:
+            generator = every(self.discriminator_steps) if self.discriminator_steps > 1 else always
+        discriminator = every(self.generator_steps) if self.generator_steps > 1 else always
+        return {"generator_due": generator, "discriminator_due": discriminator}
+
+    def constrain(self) -> Mapping[str, Callable[[Tree], Tree]]:
+        """The projection of the discriminator's weights."""
+        if not self.clip_weights:
+            return {}
+        box = optim.clip_all if self.clip == "all" else optim.clip_kernels
+        return {DISCRIMINATOR: box(self.clip_weights)}
+
+    def experiment(
+        self,
+        source: data.Source,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        *,
+        num_classes: int = 0,
+        sample_dropout: bool = True,
+        **further: Any,
+    ) -> Experiment:
+        """An experiment of one stage.
+
+        Args:
+          source: where batches come from.
+          generator: a network as `adversarial` takes it.
+          discriminator: likewise.
+          num_classes: 0 for an unconditional GAN.
+          sample_dropout: as in `adversarial`.
+          **further: fields of `Experiment`.
+        """
+        gan = adversarial(
+            generator,
+            discriminator,
+            latent_size=self.latent_size,
+            num_classes=num_classes,
+            loss=self.adversarial_loss(),
+            optimizers=self.optimizers(),
+            ema_decay=optim.ema_decay(self.ema_decay) if self.ema_decay else None,
+            share_latents=self.share_latents,
+            constrain=self.constrain(),
+            augment=self.augmentation(),
+            joined=self.joined,
+            swap_labels=self.swap_labels,
+            penalties=self.penalties(),
+            weight_penalties=self.weight_penalties(),
+            adversarial_weight=self.adversarial_weight,
+            feature_matching=self.feature_matching,
+            top_k=None if self.top_k == 1.0 else losses.top_k_share(1.0, self.top_k, self.steps // 2),
+            sample_dropout=sample_dropout,
+            **self.due(),
+        )
+        stage = Stage(gan, source, steps=self.steps, batch_size=self.batch_size)
+        return Experiment((stage,), num_classes=num_classes, **further)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRecipe(Recipe):
+    """The settings of experiments on images: which, and what may be done to them."""
+
+    dataset: str = setting("mnist", "a TFDS name, or a path to a folder or an .npz")
+    image_size: int | tuple[int, int] | None = setting(
+        None, "height and width, or one for both; none: as the images are", minimum=1, maximum=4096
+    )
+    channels: int | None = setting(None, "of the images; none: the set's own", choices=(1, 3, 4))
+
+    diff_augment: str = setting("", "DiffAugment's policy, such as color,translation,cutout; empty: off")
+    consistency: float = off("weight of the change of real images' logits under small shifts")
+    consistency_generated: bool = setting(False, "generated images too")
+    consistency_flip: bool = setting(False, "horizontal flips besides the shifts")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.diff_augment:
+            augment.diff_augment(self.diff_augment)
+
+    def images(self, load: Callable = data.load, *, conditional: bool = False) -> data.Dataset:
+        """The training split.
+
+        Args:
+          load: `ganjax.data.load` or the like.
+          conditional: labels are needed.
+        Raises:
+          ValueError: where they are and the set has none.
+        """
+        found = load(self.dataset, split="train", image_size=self.image_size, channels=self.channels)
+        if conditional and not found.num_classes:
+            raise ValueError(f"dataset={self.dataset!r} has no labels, and this GAN is conditional on them")
+        return found
+
+    def augmentation(self) -> Augment | None:
+        """DiffAugment, then instance noise."""
+        noise = super().augmentation()
+        if not self.diff_augment:
+            return noise
+        policy = augment.diff_augment(self.diff_augment)
+        if noise is None:
+            return lambda images, keys, step: policy(images, keys)
+        return lambda images, keys, step: noise(policy(images, keys), keys, step)
+
+    def penalties(self) -> dict[str, Penalty]:
+        """Consistency besides."""
+        if not self.consistency:
+            return super().penalties()
+        small = augment.flip_and_shift(4, flip=self.consistency_flip)
+        term = penalties.consistency(self.consistency, small, generated=self.consistency_generated)
+        return super().penalties() | {"consistency": term}
