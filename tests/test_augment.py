@@ -100,17 +100,21 @@ def test_cutout_cuts_a_rectangle_of_half_the_size():
     kept = np.asarray(jitted("cutout")(jnp.ones((N, H, W, 2)), KEYS))
     assert set(np.unique(kept)) == {0, 1}
     np.testing.assert_array_equal(kept[..., 0], kept[..., 1])
-    sizes = set()
+    sizes, firsts = set(), set()
     for image in kept[..., 0]:
         rows, columns = np.nonzero((image == 0).any(1))[0], np.nonzero((image == 0).any(0))[0]
         assert (image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == 0).all()
         assert (image == 0).sum() == len(rows) * len(columns)
         sizes.add((len(rows), len(columns)))
+        firsts.add((rows[0], columns[0]))
         # Less than 6 x 4 only where the rectangle sticks out.
         assert len(rows) == 6 or rows[0] == 0 or rows[-1] == H - 1
         assert len(columns) == 4 or columns[0] == 0 or columns[-1] == W - 1
     assert {rows for rows, _ in sizes} == {3, 4, 5, 6}
     assert {columns for _, columns in sizes} == {2, 3, 4}
+    # As far out at the one end as at the other.
+    assert {row for row, _ in firsts} == set(range(10))
+    assert {column for _, column in firsts} == set(range(7))
     np.testing.assert_array_equal(jitted("cutout")(images(2), KEYS), kept * images(2))
 
 
