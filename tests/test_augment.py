@@ -133,7 +133,7 @@ def test_cutout_of_an_odd_length_has_its_centre_on_every_pixel():
 
 def test_policies():
     x = images(3)
-    np.testing.assert_array_equal(augment.diff_augment("")(x, KEYS), x)
+    np.testing.assert_array_equal(augment.diff_augment("")(jnp.asarray(x), KEYS), x)
     spaced = augment.diff_augment(" cutout ")
     np.testing.assert_array_equal(jax.jit(spaced)(x, KEYS), jitted("cutout")(x, KEYS))
     for policy, told in (
@@ -186,7 +186,7 @@ def test_flip_and_shift_without_a_shift():
     with pytest.raises(ValueError, match="0 or more"):
         augment.flip_and_shift(-1)
     with pytest.raises(ValueError, match="larger than the shift"):
-        augment.flip_and_shift(8)(x, KEYS)
+        augment.flip_and_shift(8)(jnp.asarray(x), KEYS)
 
 
 def test_instance_noise():
