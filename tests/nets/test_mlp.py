@@ -5,7 +5,7 @@ import pytest
 
 from ganjax import random
 from ganjax.nets.mlp import MLPDiscriminator, MLPGenerator
-from tests.nets.networks import FAST, KEY, random_variables, run, shapes, size
+from tests.nets.networks import FAST, KEY, features, random_variables, run, shapes, size
 
 LABELS = jnp.array([0, 1, 2], jnp.int32)
 
@@ -88,30 +88,19 @@ def test_labels_and_latents_matter():
     np.testing.assert_allclose(logits[0], logits[2], rtol=1e-6)
 
 
-def applied(network, variables, *args, keys=None, train=True):
-    """Outputs, and every collection that changed or was sown."""
-    mutable = ["batch_stats", "reference", "intermediates"]
-    function = jax.jit(
-        lambda *args: network.apply(variables, *args, train=train, keys=keys, mutable=mutable),
-        compiler_options=FAST,
-    )
-    return function(*args)
-
-
 def test_features_are_the_last_hidden_activations():
     discriminator = MLPDiscriminator(hidden=(6, 4), dropout=0.5, minibatch_discrimination=2)
     images = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2, 2, 1)), jnp.float32)
     variables = jax.eval_shape(lambda: discriminator.init(KEY, images, None, train=True))
     assert set(variables) == {"params"}
     variables = random_variables(variables)
-    logits, sown = applied(discriminator, variables, images, None)
-    (features,) = sown["intermediates"]["features"]
+    logits, found = features(discriminator, variables, images)
     params = variables["params"]
     x = np.asarray(images).reshape(3, 4)
     for name in ("Dense_0", "Dense_1"):
         x = x @ params[name]["kernel"] + params[name]["bias"]
         x = np.where(x > 0, x, 0.2 * x)
-    np.testing.assert_allclose(features, x, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-5)
     # And the logit is of these and of how near they are to the others'.
     matrices = np.einsum("na,abc->nbc", x, params["MinibatchDiscrimination_0"]["kernel"])
     near = np.exp(-np.abs(matrices[:, None] - matrices[None]).sum(-1)).sum(1) - 1
@@ -129,12 +118,12 @@ def test_dropout_depends_on_the_examples_key_alone(norm):
     discriminator = MLPDiscriminator(hidden=(30, 30), dropout=0.5)
     for network in (generator, discriminator):
         variables = random_variables(jax.eval_shape(lambda n=network: n.init(KEY, x, None, train=True)))
-        y, _ = applied(network, variables, x, None, keys=keys)
-        some, _ = applied(network, variables, x[order], None, keys=keys[order])
+        y, _ = run(network, variables, x, keys=keys)
+        some, _ = run(network, variables, x[order], keys=keys[order])
         np.testing.assert_allclose(some, y[order], rtol=1e-5, atol=1e-6)
-        whole, _ = applied(network, variables, x, None)
+        whole, _ = run(network, variables, x)
         assert (np.abs(whole - y).reshape(4, -1).max(1) > 1e-3).all()
-        same, _ = applied(network, variables, jnp.tile(x[:1], (4, 1)), None, keys=keys)
+        same, _ = run(network, variables, jnp.tile(x[:1], (4, 1)), keys=keys)
         assert len(np.unique(np.asarray(same).reshape(4, -1)[:, 0])) == 4
 
 
