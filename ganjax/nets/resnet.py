@@ -163,7 +163,7 @@ class ResNetDiscriminator(nn.Module):
     """Image -> `stages` residual blocks that halve the size, two that keep it -> ReLU, sum or mean -> logit.
 
     By default SNGAN's, every layer spectrally normalised. With spectral=False and pool="mean" it is the
-    critic of WGAN-GP (Gulrajani et al. 2017, "Improved training of Wasserstein GANs", appendix F), whose
+    critic of WGAN-GP (Gulrajani et al. 2017, "Improved training of Wasserstein GANs", appendix), whose
     generator is `ResNetGenerator` with width=128.
 
     Attributes:

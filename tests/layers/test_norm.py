@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ganjax.layers import BatchNorm, ConditionalBatchNorm, LayerNorm, VirtualBatchNorm
+from tests.layers.arrays import fast
 
 
 def activations(seed: int = 0, shape=(4, 3, 3, 2)) -> jax.Array:
@@ -207,6 +208,10 @@ def test_statistics_over_devices_are_those_of_the_whole_batch(layer):
 AFFINE = {"scale": jnp.array([1.3, 0.7]), "bias": jnp.array([-0.2, 0.4])}
 
 
+def affine(layer: nn.Module, x: jax.Array) -> Any:
+    return fast(lambda x: layer.apply({"params": AFFINE}, x))(x)
+
+
 @pytest.mark.parametrize("shape", [(4, 3, 3, 2), (4, 2)])
 def test_layer_norm_is_each_examples_own(shape):
     x = activations(shape=shape)
@@ -214,9 +219,9 @@ def test_layer_norm_is_each_examples_own(shape):
     axes = tuple(range(1, x.ndim))
     exact = (exact - exact.mean(axes, keepdims=True)) / np.sqrt(exact.var(axes, keepdims=True) + 1e-5)
     exact = exact * np.asarray(AFFINE["scale"]) + np.asarray(AFFINE["bias"])
-    ours = apply(LayerNorm(), {"params": AFFINE}, x)
+    ours = affine(LayerNorm(), x)
     np.testing.assert_allclose(ours, exact, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(apply(LayerNorm(), {"params": AFFINE}, x[1:2]), ours[1:2], rtol=1e-6)
+    np.testing.assert_allclose(affine(LayerNorm(), x[1:2]), ours[1:2], rtol=1e-6)
     fresh: Any = LayerNorm().init(jax.random.key(0), x)
     assert {name: leaf.shape for name, leaf in fresh["params"].items()} == {"scale": (2,), "bias": (2,)}
     assert apply(LayerNorm(), fresh, x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
@@ -236,19 +241,19 @@ def test_virtual_norm_by_batches_of_the_reference_and_one_example(shape, mean):
     # Three reference examples; each of the other two in a batch of four, of which it is the last.
     parts = [normalised(exact[:3])] + [normalised(exact[[0, 1, 2, i]])[-1:] for i in (3, 4)]
     expected = np.concatenate(parts) * np.asarray(AFFINE["scale"]) + np.asarray(AFFINE["bias"])
-    ours = apply(VirtualBatchNorm(3), {"params": AFFINE}, x)
+    ours = affine(VirtualBatchNorm(3), x)
     np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-3 if mean else 1e-5)
 
 
 def test_virtual_norm_does_not_depend_on_companions():
     x = activations(shape=(5, 3, 3, 2))
-    ours = apply(VirtualBatchNorm(3), {"params": AFFINE}, x)
-    alone = apply(VirtualBatchNorm(3), {"params": AFFINE}, x[jnp.array([0, 1, 2, 4])])
+    ours = affine(VirtualBatchNorm(3), x)
+    alone = affine(VirtualBatchNorm(3), x[jnp.array([0, 1, 2, 4])])
     np.testing.assert_allclose(alone[3], ours[4], rtol=1e-6)
     # With no example behind the reference it is batch normalisation.
     plain = {"params": AFFINE, "batch_stats": {"mean": jnp.zeros(2), "var": jnp.ones(2)}}
     batch, _ = apply(BatchNorm(), plain, x, train=True, mutable=["batch_stats"])
-    np.testing.assert_allclose(apply(VirtualBatchNorm(5), {"params": AFFINE}, x), batch, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(affine(VirtualBatchNorm(5), x), batch, rtol=1e-5, atol=1e-5)
 
 
 def test_virtual_norms_types_and_sizes():

@@ -38,12 +38,12 @@ def random_variables(shapes: Any, seed: int = 0) -> Any:
     return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
-def run(network, variables, *args, train=True) -> Any:
+def run(network, variables, *args, train=True, **options) -> Any:
     """The output and the other collections afterwards."""
     others = [name for name in variables if name != "params"]
 
     def apply(variables, *args):
-        return network.apply(variables, *args, train=train, mutable=others)
+        return network.apply(variables, *args, train=train, mutable=others, **options)
 
     return jax.jit(apply, compiler_options=FAST)(variables, *args)
 
@@ -57,3 +57,13 @@ def features(network, variables, *args, **options) -> Any:
     output, sown = jax.jit(apply, compiler_options=FAST)(variables, *args)
     (features,) = sown["intermediates"]["features"]
     return output, features
+
+
+def convolved(x: np.ndarray, layer: Any) -> np.ndarray:
+    """A "SAME" convolution of stride 1 with a layer's odd kernel, and its bias, as it is defined."""
+    kernel = layer["kernel"]
+    rows, columns = kernel.shape[:2]
+    height, width = x.shape[1:3]
+    x = np.pad(x, ((0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0)))
+    taps = [(i, j) for i in range(rows) for j in range(columns)]
+    return sum(x[:, i : i + height, j : j + width] @ kernel[i, j] for i, j in taps) + layer["bias"]

@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ganjax import random
 from ganjax.nets.book import BookDiscriminator, BookGenerator
-from tests.nets.networks import KEY, random_variables, run, shapes, size
+from tests.nets.networks import KEY, features, random_variables, run, shapes, size
 
 LABELS = jnp.array([0, 1, 2], jnp.int32)
 
@@ -83,3 +84,19 @@ def test_image_sizes_that_do_not_fit_are_refused(shape):
         BookGenerator(shape, 3).init(KEY, jnp.zeros((3, 4)), LABELS, train=True)
     with pytest.raises(ValueError, match=message):
         BookDiscriminator(3).init(KEY, jnp.zeros((3, *shape)), LABELS, train=True)
+
+
+def test_dropout_comes_between_the_features_and_the_logit():
+    _, discriminator = both()
+    _, (_, variables) = shapes(*both(), (8, 8, 1), labels=LABELS)
+    variables = random_variables(variables)
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(3, 8, 8, 1)), jnp.float32)
+    logits, found = features(discriminator, variables, images, LABELS)
+    last = variables["params"]["Dense_0"]
+    np.testing.assert_allclose(
+        logits, (np.asarray(found) @ last["kernel"] + last["bias"])[:, 0], rtol=1e-4, atol=1e-5
+    )
+    keys = random.from_seeds(jnp.arange(3))
+    half, same = features(discriminator.clone(dropout=0.5), variables, images, LABELS, keys=keys)
+    np.testing.assert_array_equal(same, found)
+    assert (np.abs(half - logits) > 1e-3).all()

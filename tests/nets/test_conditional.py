@@ -3,7 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ganjax import random
 from ganjax.nets.conditional import ConditionalDiscriminator, ConditionalGenerator, check_image_shape
+from tests.nets.networks import features
 
 KEY = jax.random.key(0)
 FAST = {"xla_backend_optimization_level": 0}  # to compile; what is compiled is tiny
@@ -162,3 +164,52 @@ def test_the_logit_is_linear_in_features_plus_their_product_with_the_label(netwo
     mixed = apply({**params, "Embed_0": {"embedding": table}}, labels)
     np.testing.assert_allclose(mixed[2], (values[0] + values[1]) / 2, rtol=1e-4, atol=1e-5)
     assert values[1] == values[3]
+
+
+@pytest.mark.parametrize(("image_shape", "stages"), [((32, 32, 3), 3), ((8, 24, 4), 3), ((6, 2, 1), 1)])
+def test_any_number_of_stages_by_hand(image_shape, stages):
+    labels = jnp.zeros(3, jnp.int32)
+    generator = ConditionalGenerator(image_shape, 10, width=4, stages=stages)
+    discriminator = ConditionalDiscriminator(10, width=4, stages=stages)
+    images, variables = jax.eval_shape(
+        lambda: generator.init_with_output(KEY, jnp.zeros((3, 64)), labels, train=True)
+    )
+    logits, of_discriminator = jax.eval_shape(
+        lambda: discriminator.init_with_output(KEY, jnp.zeros((3, *image_shape)), labels, train=True)
+    )
+    assert (images.shape, logits.shape) == ((3, *image_shape), (3,))
+    # From the smallest image up, and down to it again.
+    widths = [4 * 2**i for i in reversed(range(stages))]
+    height, width, channels = (*(side // 2**stages for side in image_shape[:2]), image_shape[2])
+    flat = height * width * widths[0]
+    kernels = 16 * sum(a * b for a, b in zip(widths, [*widths[1:], channels], strict=True))
+    assert size(variables["params"]) == 500 + 114 * flat + 10 * 2 * sum(widths) + kernels + channels
+    assert size(of_discriminator["params"]) == kernels + sum(widths) + flat + 1 + 10 * flat
+    with pytest.raises(ValueError, match=rf"multiples of {2**stages}"):
+        generator.clone(image_shape=(7, 28, 1)).init(KEY, jnp.zeros((1, 64)), labels[:1], train=True)
+
+
+def test_labels_belong_to_classes():
+    labels = jnp.zeros(1, jnp.int32)
+    latents, images = jnp.zeros((1, 4)), jnp.zeros((1, 4, 4, 1))
+    for network, x in ((ConditionalGenerator((4, 4, 1), 0), latents), (ConditionalDiscriminator(0), images)):
+        with pytest.raises(ValueError, match="takes no labels: its num_classes is 0"):
+            jax.eval_shape(lambda n=network, x=x: n.init(KEY, x, labels, train=True))
+    for network, x in ((ConditionalGenerator((4, 4, 1), 3), latents), (ConditionalDiscriminator(3), images)):
+        with pytest.raises(ValueError, match="of 3 classes needs a label for each example"):
+            jax.eval_shape(lambda n=network, x=x: n.init(KEY, x, None, train=True))
+
+
+def test_features_and_dropout_of_the_discriminator(networks):
+    _, variables = networks
+    discriminator = ConditionalDiscriminator(3, width=4)
+    images = jnp.asarray(np.random.default_rng(2).uniform(-1, 1, size=(3, 8, 8, 1)), jnp.float32)
+    labels = jnp.array([0, 1, 2])
+    logits, found = features(discriminator, variables, images, labels)
+    params = variables["params"]
+    weights = params["Embed_0"]["embedding"] + params["Dense_0"]["kernel"].T
+    expected = np.sum(np.asarray(found) * weights, axis=1) + params["Dense_0"]["bias"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    keys = random.from_seeds(jnp.arange(3))
+    half, _ = features(discriminator.clone(dropout=0.5), variables, images, labels, keys=keys)
+    assert (np.abs(half - logits) > 1e-3).all()

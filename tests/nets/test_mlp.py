@@ -5,7 +5,7 @@ import pytest
 
 from ganjax import random
 from ganjax.nets.mlp import MLPDiscriminator, MLPGenerator
-from tests.nets.networks import FAST, KEY, random_variables, run, shapes, size
+from tests.nets.networks import FAST, KEY, features, random_variables, run, shapes, size
 
 LABELS = jnp.array([0, 1, 2], jnp.int32)
 
@@ -88,30 +88,19 @@ def test_labels_and_latents_matter():
     np.testing.assert_allclose(logits[0], logits[2], rtol=1e-6)
 
 
-def applied(network, variables, *args, keys=None, train=True):
-    """Outputs, and every collection that changed or was sown."""
-    mutable = ["batch_stats", "reference", "intermediates"]
-    function = jax.jit(
-        lambda *args: network.apply(variables, *args, train=train, keys=keys, mutable=mutable),
-        compiler_options=FAST,
-    )
-    return function(*args)
-
-
 def test_features_are_the_last_hidden_activations():
     discriminator = MLPDiscriminator(hidden=(6, 4), dropout=0.5, minibatch_discrimination=2)
     images = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2, 2, 1)), jnp.float32)
     variables = jax.eval_shape(lambda: discriminator.init(KEY, images, None, train=True))
     assert set(variables) == {"params"}
     variables = random_variables(variables)
-    logits, sown = applied(discriminator, variables, images, None)
-    (features,) = sown["intermediates"]["features"]
+    logits, found = features(discriminator, variables, images)
     params = variables["params"]
     x = np.asarray(images).reshape(3, 4)
     for name in ("Dense_0", "Dense_1"):
         x = x @ params[name]["kernel"] + params[name]["bias"]
         x = np.where(x > 0, x, 0.2 * x)
-    np.testing.assert_allclose(features, x, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-5)
     # And the logit is of these and of how near they are to the others'.
     matrices = np.einsum("na,abc->nbc", x, params["MinibatchDiscrimination_0"]["kernel"])
     near = np.exp(-np.abs(matrices[:, None] - matrices[None]).sum(-1)).sum(1) - 1
@@ -120,21 +109,20 @@ def test_features_are_the_last_hidden_activations():
     np.testing.assert_allclose(logits, expected[:, 0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("norm", ["none", "virtual"])
-def test_dropout_depends_on_the_examples_key_alone(norm):
+def test_dropout_depends_on_the_examples_key_alone():
     keys = random.from_seeds(jnp.arange(4))
     order = np.array([3, 1])
     x = jnp.asarray(np.random.default_rng(1).normal(size=(4, 6)), jnp.float32)
-    generator = MLPGenerator((6,), hidden=(30, 30), norm=norm, reference_size=3, dropout=0.5)
+    generator = MLPGenerator((6,), hidden=(30, 30), norm="virtual", reference_size=3, dropout=0.5)
     discriminator = MLPDiscriminator(hidden=(30, 30), dropout=0.5)
     for network in (generator, discriminator):
         variables = random_variables(jax.eval_shape(lambda n=network: n.init(KEY, x, None, train=True)))
-        y, _ = applied(network, variables, x, None, keys=keys)
-        some, _ = applied(network, variables, x[order], None, keys=keys[order])
+        y, _ = run(network, variables, x, keys=keys)
+        some, _ = run(network, variables, x[order], keys=keys[order])
         np.testing.assert_allclose(some, y[order], rtol=1e-5, atol=1e-6)
-        whole, _ = applied(network, variables, x, None)
+        whole, _ = run(network, variables, x)
         assert (np.abs(whole - y).reshape(4, -1).max(1) > 1e-3).all()
-        same, _ = applied(network, variables, jnp.tile(x[:1], (4, 1)), None, keys=keys)
+        same, _ = run(network, variables, jnp.tile(x[:1], (4, 1)), keys=keys)
         assert len(np.unique(np.asarray(same).reshape(4, -1)[:, 0])) == 4
 
 
@@ -164,19 +152,29 @@ def test_the_reference_batch_is_drawn_at_init_and_stays():
     assert np.abs(run(generator, moved, latents, LABELS)[0] - images).max() > 1e-3
 
 
-def test_bfloat16_is_near_float32_and_for_compute_only():
+def in_both_types():
+    """Generator and discriminator, for compute in float32 and in bfloat16."""
     dtype = jnp.dtype("bfloat16")
     options = {"norm": "virtual", "reference_size": 8, "num_classes": 3}
-    pairs = [
+    return [
         (
             MLPGenerator((4, 4, 1), hidden=(8, 8), dtype=dtype, **options),
             MLPDiscriminator(hidden=(8,), num_classes=3, minibatch_discrimination=2, dtype=dtype),
         )
         for dtype in (None, dtype)
     ]
-    outputs = shapes(*pairs[1], (4, 4, 1), labels=LABELS)
+
+
+def test_bfloat16_is_for_compute_only():
+    outputs = shapes(*in_both_types()[1], (4, 4, 1), labels=LABELS)
     assert {leaf.dtype for leaf in jax.tree.leaves(outputs)} == {np.dtype("float32")}
-    of_generator, of_discriminator = random_variables((outputs[0][1], outputs[1][1]))
+
+
+@pytest.mark.slow
+def test_bfloat16_is_near_float32():
+    pairs = in_both_types()
+    (_, of_generator), (_, of_discriminator) = shapes(*pairs[1], (4, 4, 1), labels=LABELS)
+    of_generator, of_discriminator = random_variables((of_generator, of_discriminator))
     latents = jnp.asarray(np.random.default_rng(1).normal(size=(3, 5)), jnp.float32)
     (exact, _), (rough, _) = (run(g, of_generator, latents, LABELS) for g, _ in pairs)
     np.testing.assert_allclose(rough, exact, atol=0.1)

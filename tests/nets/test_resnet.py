@@ -6,7 +6,7 @@ import pytest
 from ganjax.layers import conv, upsample_conv
 from ganjax.nets import resnet
 from ganjax.nets.resnet import ResNetDiscriminator, ResNetGenerator
-from tests.nets.networks import KEY, random_variables, run, shapes, size
+from tests.nets.networks import KEY, convolved, features, random_variables, run, shapes, size
 
 
 def both(image_shape=(8, 8, 3), width=4, stages=1, dtype=None):
@@ -152,3 +152,68 @@ def test_labels_are_refused():
         generator.init(KEY, jnp.zeros((2, 4)), labels, train=True)
     with pytest.raises(ValueError, match="takes no labels"):
         discriminator.init(KEY, jnp.zeros((2, 8, 8, 3)), labels, train=True)
+
+
+def test_the_features_are_sown():
+    _, discriminator = both()
+    _, (_, variables) = shapes(*both(), (8, 8, 3))
+    variables = random_variables(variables)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 3)), jnp.float32)
+    _, changes = run(discriminator, variables, images)  # or the vectors are any, and norms negative
+    variables = {**variables, **changes}
+    logits, found = features(discriminator, variables, images)
+    kernel, bias = (np.asarray(variables["params"]["SpectralDense_0"][name]) for name in ("kernel", "bias"))
+    expected = np.asarray(found) @ kernel / np.linalg.norm(kernel) + bias
+    np.testing.assert_allclose(logits, expected[:, 0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("norm", "norms"), [("none", 0), ("layer", 6)])
+def test_the_critic_of_wgan_gp_has_as_many_parameters(norm, norms):
+    critic = ResNetDiscriminator(spectral=False, norm=norm, pool="mean")
+    variables = jax.eval_shape(lambda: critic.init(KEY, jnp.zeros((2, 32, 32, 3)), train=True))
+    assert set(variables) == {"params"}
+    assert size(variables) == 1_053_825 + norms * 2 * 128
+
+
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_the_critic_step_by_step(norm):
+    critic = ResNetDiscriminator(width=4, stages=2, spectral=False, norm=norm, pool="mean")
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 3)), jnp.float32)
+    variables = random_variables(jax.eval_shape(lambda: critic.init(KEY, images, train=True)))
+
+    def activated(x, block, name):
+        if norm == "layer":
+            x = (x - x.mean((1, 2, 3), keepdims=True)) / np.sqrt(x.var((1, 2, 3), keepdims=True) + 1e-5)
+            x = x * block[name]["scale"] + block[name]["bias"]
+        return np.maximum(x, 0)
+
+    def halved(x):
+        return (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
+
+    params = variables["params"]
+    first = params["DownBlock_0"]
+    assert set(first) == {"Conv_0", "ConvPool_0", "shortcut"}
+    x = np.asarray(images)
+    y = np.maximum(convolved(x, first["Conv_0"]), 0)
+    x = halved(convolved(y, first["ConvPool_0"])) + halved(convolved(x, first["shortcut"]))
+    block = params["DownBlock_1"]
+    y = convolved(activated(x, block, "LayerNorm_0"), block["Conv_0"])
+    y = convolved(activated(y, block, "LayerNorm_1"), block["ConvPool_0"])
+    x = halved(y) + halved(convolved(x, block["shortcut"]))
+    for name in ("Block_0", "Block_1"):
+        block = params[name]
+        y = convolved(activated(x, block, "LayerNorm_0"), block["Conv_0"])
+        x = x + convolved(activated(y, block, "LayerNorm_1"), block["Conv_1"])
+    x = np.maximum(x, 0).mean((1, 2))
+    expected = x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+    scores, found = features(critic, variables, images)
+    np.testing.assert_allclose(found, x, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(scores, expected[:, 0], rtol=1e-3, atol=1e-4)
+
+
+def test_unknown_choices_are_refused():
+    images = jnp.zeros((2, 8, 8, 3))
+    with pytest.raises(ValueError, match="norm='batch': expected one of none, layer"):
+        ResNetDiscriminator(norm="batch").init(KEY, images, train=True)
+    with pytest.raises(ValueError, match="pool='max': expected one of sum, mean"):
+        ResNetDiscriminator(pool="max").init(KEY, images, train=True)
