@@ -101,7 +101,9 @@ def test_evaluate(run, trained, conditional, tmp_path):
     answer = good(run(f"--workdir={trained}", "--mode=evaluate", "--num_samples=500", f"--out={out}"))
     found = json.loads(out.read_text())
     assert json.loads(answer.out) == found
-    assert {"modes_reached", "good_samples", "mode_shares", "mode_kl"} <= set(found)
+    assert set(found) == {"modes_reached", "good_samples", "mode_shares", "mode_kl", "verdict"}
+    assert found["verdict"]["value"] is False
+    assert [line.split(":")[0] for line in found["verdict"]["against"]][:1] == ["modes_reached"]
     assert found["modes_reached"]["protocol"] == {
         "samples": 500,
         "std": 0.02,
@@ -114,7 +116,7 @@ def test_evaluate(run, trained, conditional, tmp_path):
     }
     flags = ("--mode=evaluate", "--num_samples=80", f"--out={out}", "--metrics=mode_kl,label_agreement")
     answer = good(run(f"--workdir={conditional}", *flags))
-    assert {"mode_kl", "label_agreement"} <= set(json.loads(answer.out))
+    assert list(json.loads(answer.out)) == ["mode_kl", "label_agreement"]
     answer = run(f"--workdir={trained}", *flags)
     assert answer.code == 2
     assert answer.err.splitlines()[-1].startswith(
