@@ -6,11 +6,11 @@ expressions. It is one of the sets of Goodfellow et al. 2014. There is no public
 on request.
 
 The file was not at hand when this was written. What is relied on here is what several public programs that
-read it agree on: the arrays `images` (uint8 [N, 48, 48], upright by the order of the axes), `labs_ex` (1 to 7,
--1 without an expression) and `folds` ([N, 5], five divisions: 0 unlabelled, 1 training, 2 validation, 3 test);
-that 98,058 faces are unlabelled and 4,178 labelled. Not verified: which expression is which number, so that
-classes are called "1" to "7"; that the file is one of MATLAB's version 5 (others are refused, with a way to
-convert them). One program says that some unlabelled faces are blank; they are left in.
+read it agree on: the arrays `images` (uint8 [N, 48, 48], upright by the order of the axes), `labs_ex` (1 to
+7, -1 without an expression) and `folds` ([N, 5], five divisions: 0 unlabelled, 1 training, 2 validation, 3
+test); that 98,058 faces are unlabelled and 4,178 labelled. Not verified: which expression is which number, so
+that classes are called "1" to "7"; that the file is one of MATLAB's version 5 (others are refused, with a way
+to convert them). One program says that some unlabelled faces are blank; they are left in.
 """
 
 import functools
