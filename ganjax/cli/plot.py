@@ -18,7 +18,7 @@ def run(command: Command) -> int:
         raise UsageError(f"--out={out}: expected a .png")
     path = run.folder / "metrics.jsonl"
     try:
-        records = [record for record in read_jsonl(path) if isinstance(record.get("step"), int)]
+        records = [record for record in read_jsonl(path) if curves.is_number(record.get("step"))]
     except OSError as error:
         raise RunError(f"{path} can't be read: {error.strerror or error}") from error
     names = curves.metric_names(records)

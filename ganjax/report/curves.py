@@ -10,6 +10,7 @@ from PIL import Image
 from ganjax.errors import RunError
 
 COLORS = 48  # of the palette: lines, their faint halves, and the edges between
+_LARGEST = 1e30  # what lies beyond is left out, as what isn't finite is
 _LOSSES, _LOGITS = "losses", "logits"
 _LINES = ("#1f77b4", "#d6492a", "#2a9d55", "#8e57b5", "#8c6d31", "#444444")
 
@@ -33,7 +34,7 @@ def panels(names: Sequence[str], chosen: Sequence[str] = ()) -> dict[str, list[s
 
 def metric_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """The metrics of a run's log (`ganjax.report.log.read_jsonl`) that are numbers, sorted."""
-    names = {name for record in records for name, value in record.items() if _is_number(value)}
+    names = {name for record in records for name, value in record.items() if is_number(value)}
     return sorted(names - {"step", "seconds"})
 
 
@@ -119,9 +120,9 @@ def palette_png(image: np.ndarray, colors: int = COLORS) -> bytes:
 
 def _curve(axis: Any, records: Sequence[Mapping[str, Any]], name: str, color: str) -> np.ndarray:
     """Draws one metric; gives its values that are finite."""
-    points = [(record["step"], record[name]) for record in records if _is_number(record.get(name))]
+    points = [(record["step"], record[name]) for record in records if is_number(record.get(name))]
     steps, values = np.array(points, np.float64).T
-    values = np.where(np.isfinite(values), values, np.nan)
+    values = np.where(np.abs(values) < _LARGEST, values, np.nan)
     if len(values) < 3:  # no line to be seen
         axis.plot(steps, values, "o-", color=color, markersize=3, label=name)
         return values[np.isfinite(values)]
@@ -130,5 +131,7 @@ def _curve(axis: Any, records: Sequence[Mapping[str, Any]], name: str, color: st
     return values[np.isfinite(values)]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def is_number(value: Any) -> bool:
+    """Whether it can be drawn: a float, or an integer that is not too large for one."""
+    # A damaged log may hold integers that no float does.
+    return isinstance(value, float) or (type(value) is int and abs(value) < 2**63)

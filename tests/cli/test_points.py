@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 import ganjax
+from ganjax import loop
+from ganjax.cli import experiments
 from ganjax.report.plane import SIZE
 from tests.cli.command_line import Answer, Run, Silent, listing, runner
-from tests.doubles import compiled_fast
+from tests.doubles import Recorder, compiled_fast
 
 __all__ = ["compiled_fast"]  # the fixture
 
@@ -63,6 +65,12 @@ def test_it_goes_on_with_the_same_bits(run, trained, tmp_path):
         for folder in (trained, tmp_path / "run")
     ]
     assert fingerprints[0] == fingerprints[1]
+
+
+def test_what_an_accelerator_keeps_and_gathers_gives_the_same_bits(trained):
+    module = experiments.find(TOY, "experiments")
+    result = loop.train(module.build(module.Config()), seed=0, observer=Recorder(), parallel="none", window=3)
+    assert result.fingerprint == json.loads((trained / "result.json").read_text())["fingerprint"]
 
 
 def test_samples(run, trained, conditional, tmp_path):

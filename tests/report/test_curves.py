@@ -76,6 +76,23 @@ def test_one_line_is_enough():
     assert (opened(draw(log(2))) != 255).any()
 
 
+def test_what_no_picture_can_show_is_left_out():
+    pytest.importorskip("matplotlib")
+    lines = log()
+    for place, value in {
+        5: 10**400,
+        6: 1e308,
+        7: -1e308,
+        8: math.inf,
+        9: "text",
+        10: True,
+        11: [1.0],
+    }.items():
+        lines[place] = {**lines[place], "generator_loss": value}
+    assert (opened(draw(lines)) != 255).any()
+    assert (opened(draw([{"step": i, "a_loss": math.nan} for i in range(50)])) != 255).any()
+
+
 def test_nothing_to_draw():
     for records in ([], [{"step": 1, "accuracy": 0.5}]):
         with pytest.raises(ValueError, match="nothing to draw"):
