@@ -4,7 +4,7 @@ say of a run's samples."""
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,13 @@ from ganjax.cli.command import Command
 from ganjax.errors import UsageError, nearest
 from ganjax.gan import Judge
 from ganjax.metrics.classifier import cached_classifier
-from ganjax.metrics.judge import judge
+from ganjax.metrics.judge import METRICS, judge, verdict
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
 from ganjax.sampling import Sampler
 
-METRICS = (
-    "label_agreement",
-    "mean_confidence",
-    "class_shares",
-    "within_class_diversity_ratio",
-    "classifier_frechet_distance",
-    "classifier_frechet_distance_real",
-)  # what `judge` answers with; the first only of conditional models
+# Pairs of images that are compared without being asked to: for MNIST and 10,000 samples it takes a third.
+NEAREST_PAIRS = 1 << 32
 
 
 def run(command: Command) -> int:
@@ -46,19 +40,29 @@ def run(command: Command) -> int:
     wanted = command.flags.metrics.split(",") if command.flags.metrics else []
     for name in wanted:
         _check_metric(name, METRICS if own is None else own.metrics)
-    judged_by = _image_judge(command, stage.data) if own is None else own
+    judged_by = _image_judge(command, stage.data, wanted) if own is None else own
     _say(f"drawing {count} samples")
     start = time.monotonic()
     labels = np.repeat(np.arange(num_classes), count // num_classes) if num_classes else None
     seeds = np.arange(count)
     results = judged_by.results(Sampler(stage.gan, chunk=200)(state, seeds, labels), labels)
+    whole = not wanted
     wanted = wanted or list(results)
     for name in wanted:
         _check_metric(name, results)
     drawn = {"seeds": f"0-{count - 1}", "step": meta["step"], "weights": "averaged" if state.ema else "last"}
     answer = {name: {**results[name], "protocol": {**results[name]["protocol"], **drawn}} for name in wanted}
+    against = None
+    if whole and judged_by.verdict is not None:  # of some figures alone it would be taken for one of all
+        against = judged_by.verdict(results)
+        protocol = {"metrics": wanted, "samples": count, **drawn}
+        answer["verdict"] = {"value": not against, "against": against, "protocol": protocol}
     print(json.dumps(answer), flush=True)  # before the file, which may fail after all this work
     write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
+    for line in against or ():
+        _say(f"verdict: {line}")
+    if against == []:
+        _say("verdict: it passes")
     _say(f"{out}: {time.monotonic() - start:.0f} s for samples and metrics")
     return 0
 
@@ -68,8 +72,12 @@ def _check_metric(name: str, known: Iterable[str]) -> None:
         raise UsageError(f"--metrics={name}: there is no such metric; {nearest(name, known)}")
 
 
-def _image_judge(command: Command, dataset: data.Source) -> Judge:
-    """The judge of images, with its classifier trained on the run's data."""
+def _image_judge(command: Command, dataset: data.Source, wanted: Sequence[str]) -> Judge:
+    """The judge of images, with its classifier trained on the run's data.
+
+    Nearest training images are searched for where they are `wanted` by name, or everything is and the sets
+    are not too large.
+    """
     train, test = _real(command, dataset)
     assert isinstance(dataset, data.Dataset)
     _say("classifier: trained once for a dataset, then kept")
@@ -77,9 +85,15 @@ def _image_judge(command: Command, dataset: data.Source) -> Judge:
     _say(f"classifier: {classifier.test_accuracy:.2%} of the test images right")
 
     def results(samples: np.ndarray, labels: np.ndarray | None) -> Mapping[str, dict[str, Any]]:
-        return judge(pictures.to_uint8(samples), labels, train=train, test=test, classifier=classifier)
+        search = "nearest_training_image" in wanted
+        if not wanted:
+            search = (len(samples) + len(test["image"])) * len(train["image"]) <= NEAREST_PAIRS
+            if not search:
+                _say("nearest training images: left out, they take long; name them with --metrics")
+        images = pictures.to_uint8(samples)
+        return judge(images, labels, train=train, test=test, classifier=classifier, nearest=search)
 
-    return Judge(METRICS, results)
+    return Judge(METRICS, results, verdict)
 
 
 def _real(command: Command, dataset: data.Source) -> tuple[dict, dict]:

@@ -7,13 +7,18 @@ from typing import Any
 import numpy as np
 
 from ganjax.data.plane import Mixture
-from ganjax.errors import UsageError
+from ganjax.errors import UsageError, nearest
 from ganjax.gan import Judge
 
 METRICS = ("modes_reached", "good_samples", "mode_shares", "mode_kl", "label_agreement")
 
 # The least that a model of a mixture should do. Of real samples 98.9 % are good, and all modes are reached.
-BARS = {"modes_reached": 1.0, "good_samples": 0.9, "mode_kl": 0.1, "label_agreement": 0.98}
+BARS: Mapping[str, float] = {
+    "modes_reached": 1.0,
+    "good_samples": 0.9,
+    "mode_kl": 0.1,
+    "label_agreement": 0.98,
+}
 
 
 def mode_coverage(
@@ -64,9 +69,9 @@ def mode_coverage(
     if at_least < 1:
         raise UsageError(f"at_least={at_least}: a mode is reached by at least 1 sample")
     count, modes = len(samples), len(centers)
-    nearest, distance = _nearest(samples, centers)
+    mode, distance = _nearest(samples, centers)
     good = distance <= within * std
-    filled = np.bincount(nearest[good], minlength=modes)
+    filled = np.bincount(mode[good], minlength=modes)
     reached = filled >= at_least
 
     def protocol(**further: Any) -> dict[str, Any]:
@@ -98,32 +103,36 @@ def mode_coverage(
             raise UsageError(f"labels: expected {count} integers, got {labels.dtype} {labels.shape}")
         if labels.min() < 0 or labels.max() >= modes:
             raise UsageError(f"labels: expected 0 to {modes - 1}, found {labels.min()} to {labels.max()}")
-        results["label_agreement"] = {"value": float(np.mean(nearest == labels)), "protocol": protocol()}
+        results["label_agreement"] = {"value": float(np.mean(mode == labels)), "protocol": protocol()}
     return results
 
 
-def verdict(
-    results: Mapping[str, Mapping[str, Any]], *, bars: Mapping[str, float] | None = None
-) -> list[str]:
-    """What speaks against a model: a line for each figure that misses its bar; none: it passes.
+def verdict(results: Mapping[str, Mapping[str, Any]], *, bars: Mapping[str, float] = BARS) -> list[str]:
+    """What speaks against a model: a line for each figure that misses its bar, naming both; none: it passes.
 
     Args:
-      results: from `mode_coverage`, all or some of them.
-      bars: name -> bar in place of `BARS`: of `modes_reached` the least share of all modes, of `mode_kl` the
-        most, of others the least.
+      results: from `mode_coverage`; figures that are not among them are passed over.
+      bars: name -> bar. Of `modes_reached`, the least share of all modes; of `mode_kl`, the largest value; of
+        `good_samples` and `label_agreement`, the least.
+    Raises:
+      ValueError: a bar for a figure that there is none for.
     """
-    bars = BARS if bars is None else bars
     lines = []
     for name, bar in bars.items():
+        if name not in BARS:
+            raise ValueError(f"there is no bar for {name}; {nearest(name, BARS)}")
         if name not in results:
             continue
         result = results[name]
-        if name == "modes_reached" and result["share"] < bar:
-            lines.append(f"{name}: {result['value']} of {result['modes']}, expected {bar:.0%} of them")
-        elif name == "mode_kl" and result["value"] > bar:
-            lines.append(f"{name}: {result['value']:.4f}, expected at most {bar}")
-        elif name not in ("modes_reached", "mode_kl") and result["value"] < bar:
-            lines.append(f"{name}: {result['value']:.4f}, expected at least {bar}")
+        value = result["value"]
+        if name == "modes_reached":
+            if not result["share"] >= bar:
+                lines.append(f"{name}: {value} of {result['modes']}, expected {bar:.0%} of them")
+        elif name == "mode_kl":
+            if not value <= bar:
+                lines.append(f"{name}: {value:.4f}, expected at most {bar}")
+        elif not value >= bar:
+            lines.append(f"{name}: {value:.4f}, expected at least {bar}")
     return lines
 
 

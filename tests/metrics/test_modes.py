@@ -92,6 +92,8 @@ def test_the_verdict_names_figure_value_and_bar():
         "good_samples: 0.9000, expected at least 0.95"
     ]
     assert verdict({"mode_shares": results["mode_shares"]}) == []
+    with pytest.raises(ValueError, match="there is no bar for mode_shares"):
+        verdict(results, bars={"mode_shares": 1.0})
 
 
 @pytest.mark.parametrize(
