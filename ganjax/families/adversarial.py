@@ -223,9 +223,9 @@ def adversarial(
         else:
             each = loss.generator(fake_logits)
         if top_k is not None:
-            all_logits = context.gather(fake_logits)
-            count = jnp.ceil(top_k(state.step) * all_logits.shape[0])
-            weights = losses.top_k_weights(fake_logits, all_logits, count)
+            own = losses.per_image(fake_logits)
+            everyones = context.gather(own)
+            weights = losses.top_k_weights(own, everyones, top_k(state.step) * everyones.shape[0])
             each = each * weights.reshape(-1, *[1] * (each.ndim - 1))
         adversarial_loss = jnp.mean(each)
         metrics = {"generator_loss": adversarial_loss}

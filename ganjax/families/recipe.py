@@ -130,6 +130,8 @@ class Recipe:
             )
         if self.warmup_generator_steps and self.generator_steps > 1:
             raise ValueError("warmup_generator_steps: for discriminator_steps, and generator_steps of 1")
+        if self.top_k < 1 and self.loss == "flipped":
+            raise ValueError("top_k: with loss=flipped the best images are those of the lowest logits")
         self.adversarial_loss()
 
     @property
@@ -255,7 +257,7 @@ class Recipe:
             weight_penalties=self.weight_penalties(),
             adversarial_weight=self.adversarial_weight,
             feature_matching=self.feature_matching,
-            top_k=None if self.top_k == 1.0 else losses.top_k_share(1.0, self.top_k, self.steps // 2),
+            top_k=None if self.top_k == 1.0 else losses.top_k_share(0, self.top_k, max(self.steps // 2, 1)),
             sample_dropout=sample_dropout,
             **self.due(),
         )
