@@ -150,15 +150,14 @@ def _evaluated(folder: pathlib.Path, command: str) -> list[str]:
         return [f"Not evaluated yet: `{command} --mode=evaluate`."]
     results = _read(folder / "evaluation.json")
     verdict = results.pop("verdict", None)
+    hidden = ("value", "std", "protocol", "per_class", "samples_per_class", "members")
     lines = ["| figure | value | besides |", "|---|---|---|"]
     for name, result in results.items():
-        besides = {
-            key: value
-            for key, value in result.items()
-            if key not in ("value", "protocol", "per_class", "samples_per_class") and value != []
-        }
+        besides = {key: value for key, value in result.items() if key not in hidden and value != []}
         text = "; ".join(f"{key} {_figure(value)}" for key, value in besides.items())
-        lines.append(f"| `{name}` | {_figure(result['value'])} | {text} |")
+        value = _figure(result["value"]) if "value" in result else "see the run's file"
+        value += f" ± {_figure(result['std'])}" if "std" in result else ""  # over several seeds
+        lines.append(f"| `{name}` | {value} | {text} |")
     protocol = dict(next(iter(results.values()))["protocol"]) if results else {}
     judged = [f"{protocol[key]:,} {key}" for key in ("samples",) if key in protocol]
     judged += [f"step {protocol['step']}", f"{protocol['weights']} weights"] if "step" in protocol else []

@@ -73,6 +73,8 @@ def test_what_an_evaluation_says(run, tmp_path):
         "label_agreement": {"value": 0.98651, "per_class": [0.9, 1.0], "protocol": protocol},
         "class_shares": {"value": [0.25, 0.75], "real_train": [0.5, 0.5], "protocol": protocol},
         "nearest_training_image": {"value": 0.0, "count": 0, "threshold": 2.25, "protocol": protocol},
+        "over_seeds": {"value": 0.5, "std": 0.1, "members": [{"value": 0.4}], "protocol": protocol},
+        "by_seed_alone": {"members": [{"value": [1]}], "protocol": protocol},
         "verdict": {"value": False, "against": ["a: 1, expected 2", "b: 3, expected 4"], "protocol": {}},
     }
     (run / "evaluation.json").write_text(json.dumps(evaluation))
@@ -83,6 +85,8 @@ def test_what_an_evaluation_says(run, tmp_path):
         "| `label_agreement` | 0.9865 |  |",
         "| `class_shares` | 0.25 to 0.75 | real_train 0.5 to 0.5 |",
         "| `nearest_training_image` | 0 | count 0; threshold 2.25 |",
+        "| `over_seeds` | 0.5 ± 0.1 |  |",
+        "| `by_seed_alone` | see the run's file |  |",
         "On 10,000 samples, step 4, averaged weights, a classifier of 99.30% test accuracy.",
         "Verdict: a: 1, expected 2. b: 3, expected 4.",
     ):
