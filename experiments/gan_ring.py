@@ -7,6 +7,7 @@ on a circle of radius 2. Fully connected networks; a smoke test for every loss a
 """
 
 import dataclasses
+from typing import Literal
 
 from ganjax.config import setting
 from ganjax.data import plane
@@ -23,9 +24,18 @@ class Config(Recipe):
     radius: float = setting(2.0, "of the circle", above=0.0)
     std: float = setting(0.02, "standard deviation of a Gaussian", above=0.0)
     batch_size: int = setting(256, "of the global batch", minimum=2, maximum=2**20)
-    steps: int = setting(5000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(12_000, "batches to train on", minimum=1, maximum=2**31 - 1)
     latent_size: int = setting(16, "entries of a latent", minimum=1, maximum=65_536)
-    hidden: tuple[int, ...] = setting((128, 128), "units of both players' layers", minimum=1)
+    hidden: tuple[int, ...] = setting((128, 128, 128), "units of both players' layers", minimum=1)
+    generator_learning_rate: float = setting(1e-3, "of the generator", above=0.0)
+    discriminator_learning_rate: float = setting(2e-3, "of the discriminator", above=0.0)
+    schedule: Literal["constant", "linear", "cosine", "exponential"] = setting(
+        "linear", "how both rates fall from decay_start on; exponential: to a hundredth"
+    )
+    decay_start: float = setting(
+        0.3, "share of the steps after which the rates fall", minimum=0.0, maximum=1.0
+    )
+    r1: float = setting(0.1, "gamma of the gradient penalty at real points; 0: off", minimum=0.0)
     generator_dropout: float = off("dropout in the generator, also in sampling", below=1.0)
     discriminator_dropout: float = off("dropout in the discriminator", below=1.0)
     minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)

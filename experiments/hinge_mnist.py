@@ -27,7 +27,7 @@ class Config(ImageRecipe):
     minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)
 
 
-TINY = {"dataset": "random", "image_size": 8, "batch_size": 8, "steps": 2, "latent_size": 4, "width": 4}
+TINY = {"dataset": "random", "image_size": 16, "batch_size": 8, "steps": 2, "latent_size": 4, "width": 4}
 
 
 def build(config: Config, load=data.load) -> Experiment:
