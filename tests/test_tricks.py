@@ -68,16 +68,15 @@ def built(name: str, **overrides: Any) -> Experiment:
 
 
 @functools.cache
-def step_where_all_move(name: str) -> int:
-    gan = built(name).stages[0].gan
+def step_where_all_move(name: str, **overrides: Any) -> int:
+    gan = built(name, **overrides).stages[0].gan
     return next(step for step in range(STEPS // 2, STEPS) if len(due_phases(gan, step)) == len(gan.phases))
 
 
-def after_two_steps(name: str, **overrides: Any) -> GanState:
-    """From the middle of a run on, where both players move; the second step has what the first remembers."""
+def after_two_steps(name: str, start: int, **overrides: Any) -> GanState:
+    """From step `start` on; the second step has what the first remembers."""
     stage = built(name, **overrides).stages[0]
     key = stage_key(0, 0)
-    start = step_where_all_move(name)
     raw = stage.data.read(stage.data.indices(0, 0, stage.batch_size))
 
     @functools.partial(jax.jit, compiler_options=FAST)
@@ -104,7 +103,8 @@ plain = functools.cache(after_two_steps)
 def test_a_trick_changes_the_training(settings, name):
     """That of the weights or their average; a trick that only reports something would not."""
     needed = dict(list(settings.items())[:-1])  # the last is the switch
-    states = plain(name, **needed), after_two_steps(name, **settings)
+    start = step_where_all_move(name, **needed)
+    states = plain(name, start, **needed), after_two_steps(name, start, **settings)
     without, with_it = (flatten({"params": state.params, "ema": state.ema}) for state in states)
     assert all(np.isfinite(leaf).all() for leaf in with_it.values())
     common = [leaf for leaf in without if leaf in with_it and without[leaf].shape == with_it[leaf].shape]
