@@ -171,11 +171,13 @@ class Experiment(NamedTuple):
     Attributes:
       stages: at least one.
       num_classes: how many classes a sample can be asked for by label; 0: it takes no labels.
+      seeds: how many members one run trains: the run's seed, and the next ones (`ganjax.members`).
       modes: name -> function, what the family adds to the command line.
     """
 
     stages: tuple[Stage, ...]
     num_classes: int = 0
+    seeds: int = 1
     modes: Mapping[str, Callable] = {}
 
 

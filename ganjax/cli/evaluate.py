@@ -3,12 +3,13 @@
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
 
-from ganjax import data
+from ganjax import data, members
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
 from ganjax.errors import UsageError, nearest
@@ -34,7 +35,7 @@ def run(command: Command) -> int:
     out = epath.Path(command.flags.out or run.folder / "evaluation.json").expanduser()
     if out.suffix != ".json":
         raise UsageError(f"--out={out}: expected a .json")
-    state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr), command.flags.checkpoint)
+    state, meta = workdir.last_state(run, _say, command.flags.checkpoint, member=None)
     stage = run.experiment.stages[meta["stage"]]
     num_classes, count = run.experiment.num_classes, command.flags.num_samples
     if num_classes and count % num_classes:
@@ -49,8 +50,12 @@ def run(command: Command) -> int:
     start = time.monotonic()
     labels = np.repeat(np.arange(num_classes), count // num_classes) if num_classes else None
     seeds = np.arange(count)
-    images = pictures.to_uint8(Sampler(stage.gan, chunk=200)(state, seeds, labels))
-    results = judge(images, labels, train=train, test=test, classifier=classifier)
+    sampler, each = Sampler(stage.gan, chunk=200), []
+    for member in range(run.experiment.seeds):
+        images = sampler(members.of(state, member, run.experiment.seeds), seeds, labels)
+        images = pictures.to_uint8(images)
+        each.append(judge(images, labels, train=train, test=test, classifier=classifier))
+    results = over_members(each, run.record["seed"])
     wanted = wanted or list(results)
     for name in wanted:
         _check_metric(name, results)
@@ -60,6 +65,29 @@ def run(command: Command) -> int:
     write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
     _say(f"{out}: {time.monotonic() - start:.0f} s for samples and metrics")
     return 0
+
+
+def over_members(each: Sequence[Mapping[str, dict[str, Any]]], seed: int) -> dict[str, dict[str, Any]]:
+    """What a judge said of every member of a run of several seeds, from `seed` on, as one answer.
+
+    Of each metric `value` is the mean over the members and `std` the standard deviation (of a sample), where
+    every member has a number; `members` are the results one by one, each with its `seed`. `protocol`, which is
+    the same of all, is said once. Of one member, its results as they are.
+    """
+    if len(each) == 1:
+        return dict(each[0])
+    answer: dict[str, dict[str, Any]] = {}
+    for name, first in each[0].items():
+        values = [results[name].get("value") for results in each]
+        found: dict[str, Any] = {}
+        if all(isinstance(value, int | float) for value in values):
+            found = {"value": float(np.mean(values)), "std": float(np.std(values, ddof=1))}
+        found["members"] = [
+            {"seed": seed + i, **{key: x for key, x in results[name].items() if key != "protocol"}}
+            for i, results in enumerate(each)
+        ]
+        answer[name] = found | {"protocol": first["protocol"]}
+    return answer
 
 
 def _check_metric(name: str, known: Iterable[str]) -> None:

@@ -29,7 +29,12 @@ def run(command: Command) -> int:
     count = len(seeds) * max(len(labels), 1)
     if out.suffix == ".png" and count > MAX_GRID:
         raise UsageError(f"--out={out}: {count} images are too many for a grid; name an .npz or a folder")
-    state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr), command.flags.checkpoint)
+    state, meta = workdir.last_state(
+        run,
+        lambda text: print(text, file=sys.stderr),
+        command.flags.checkpoint,
+        command.flags.member,
+    )
     gan = run.experiment.stages[meta["stage"]].gan
     # A row a label: every seed for the first, then every seed for the second.
     all_seeds = np.tile(np.asarray(seeds, np.uint32), max(len(labels), 1))
