@@ -158,7 +158,7 @@ def load_generator(
     Args:
       path: of the folder.
       experiment: the experiment's module, with its `Config` and `build`.
-      member: of a run of several seeds, whose generator; 0 is the first seed's. An exported one is one member's.
+      member: of a run of several seeds, whose generator; 0 is the first seed's. An exported one has no other.
     Raises:
       RunError: the folder holds neither, or its files are missing, damaged, altered, or do not fit the code.
       UsageError: `experiment` is no experiment's module, or the run has no such member.

@@ -24,7 +24,7 @@ from ganjax import hosts, members
 from ganjax.checkpoint import Checkpoints, fingerprint
 from ganjax.data import Feed, Source
 from ganjax.errors import RunError
-from ganjax.gan import Array, Experiment, GanState, Stage, due_phases
+from ganjax.gan import Array, Experiment, GanState, due_phases
 from ganjax.parallel import VOTE, Runner, arrangement, state_at_first
 from ganjax.sampling import Sampler
 from ganjax.step import step_context, train_step
@@ -37,7 +37,7 @@ class Observer(Protocol):
         """Training starts at `step` (0, or where a checkpoint was)."""
 
     def progress(self, step: int, images: int, metrics: Mapping[str, float]) -> None:
-        """A step was done, on so many images. `metrics` are the latest values, and change later."""
+        """A step was done, on so many images. `metrics` are the latest values, means over the members."""
 
     def log(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         """A line for the logs. `seconds`: since the start, summed over resumes."""
@@ -382,7 +382,8 @@ class _Training:
         resident = source.resident() if self.window > 1 else None
         arrays = None if resident is None else runner.put_resident(resident)
         batches = stop - self.step if arrays is None else 0
-        feed = self._feed(source, stage.batch_size, runner.rows, first_image + local * stage.batch_size, batches)
+        first = first_image + local * stage.batch_size
+        feed = self._feed(source, stage.batch_size, runner.rows, first, batches)
         state = runner.put(host)
         pending: _Dispatched | None = None
         steady: tuple[float, float, int] | None = None
@@ -479,7 +480,7 @@ class _Training:
             for member, latest in enumerate(self.by_member):
                 values = {name: float(columns[name][i, member]) for name in runner.metric_names[due]}
                 for name, value in values.items():
-                    if not np.isfinite(value):
+                    if not math.isfinite(value):
                         whose = f" with seed {self.seed + member}" if self.seeds > 1 else ""
                         raise RunError(f"step {step}: {name} is {value}{whose}. {self._last_good()}")
                 latest.update(values)

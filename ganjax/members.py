@@ -1,8 +1,8 @@
 """Several seeds in one run: each is a member, which is trained as the run with that seed alone would be.
 
 Members share nothing but the program and the files. On the host a state of S > 1 members is a state whose
-leaves have them on a leading axis, so that it is saved, restored and compared as any other; a raw batch has them
-on axis 1, so that it is fed and split over devices as any other. A run of one seed has no such axes, and
+leaves have them on a leading axis, so that it is saved, restored and compared as any other; a raw batch has
+them on axis 1, so that it is fed and split over devices as any other. A run of one seed has no such axes, and
 nothing here changes it.
 """
 
@@ -143,9 +143,7 @@ class InTurn(Runner):
         """What `put` gave, to the host."""
         return joined((super(InTurn, self).get(member) for member in state), self._count)
 
-    def step(
-        self, state: Any, raw: Tree, key: Array, step: int, vote: int = 0
-    ) -> tuple[Any, dict[str, Any]]:
+    def step(self, state: Any, raw: Tree, key: Array, step: int, vote: int = 0) -> tuple[Any, dict[str, Any]]:
         """One step of every member."""
         one = super().step
         return _gathered(
@@ -179,7 +177,8 @@ def runner(count: int, form: Callable[[], GanState], *args: Any) -> Runner:
 
     Args:
       count: of members.
-      form: gives the shapes of one member's state. A parameter of four or more axes is taken for a convolution's kernel.
+      form: gives the shapes of one member's state. A parameter of four or more axes is taken for the kernel
+        of a convolution.
       *args: for `Runner`.
     """
     if count == 1:
@@ -225,12 +224,14 @@ def summary(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """
     if len(each) == 1:
         return dict(each[0])
-    found: dict[str, float] = {}
     for name in each[0]:
-        values = np.array([metrics[name] for metrics in each], np.float64)
         if name + STD in each[0]:
             raise ValueError(f"the metric {name + STD} has the name of the standard deviation of {name}")
-        found[name], found[name + STD] = float(np.mean(values)), float(np.std(values, ddof=1))
+    table = np.array([[metrics[name] for name in each[0]] for metrics in each], np.float64)
+    means, deviations = np.mean(table, axis=0).tolist(), np.std(table, axis=0, ddof=1).tolist()
+    found: dict[str, float] = {}
+    for name, mean, deviation in zip(each[0], means, deviations, strict=True):
+        found[name], found[name + STD] = mean, deviation
     return found
 
 

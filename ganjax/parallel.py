@@ -351,9 +351,7 @@ class Runner:
             state, metrics = jax.lax.switch(which[i], [padded(b) for b in branches], state, gather(i))
             return state, {name: history[name].at[i].set(metrics[name]) for name in names}
 
-        history = {
-            name: jnp.full((self.window, *self._metric_shape), jnp.nan, jnp.float32) for name in names
-        }
+        history = {name: jnp.full((self.window, *self._metric_shape), jnp.nan, jnp.float32) for name in names}
         state, history = jax.lax.fori_loop(0, count, body, (state, history))
         return state, history | self._counted(vote, axis_name)
 

@@ -1,22 +1,24 @@
-"""Several seeds in one run: each member is the run with its seed alone, whatever trains it and interrupts it."""
+"""Several seeds in one run: each member is the run with its seed alone, however it is trained."""
 
 import dataclasses
+import importlib
 import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganjax import loop, members, parallel
+from ganjax import config, data, loop, members, parallel
 from ganjax.checkpoint import Checkpoints, fingerprint, flatten
 from ganjax.data import Feed
 from ganjax.errors import RunError, UsageError
-from ganjax.gan import Experiment
+from ganjax.gan import Experiment, always
 from ganjax.loop import Result, Schedule
 from ganjax.members import InTurn, MemberSource, Together
 from ganjax.parallel import Runner, arrangement
-from tests.doubles import Images, Recorder, compiled_fast, toy_experiment
+from tests.doubles import SECOND, SHAPE, Images, Recorder, compiled_fast, toy_experiment
 
 __all__ = ["compiled_fast"]  # the fixture
 
@@ -35,26 +37,44 @@ class Trained:
     recorder: Recorder
 
 
-def train(folder, experiment: Experiment, seed: int = SEED, stop: int | None = None, **options) -> Trained:
+class Black:
+    """A sampler that compiles nothing."""
+
+    compile_seconds = 0.0
+
+    def __init__(self, gan):
+        del gan
+
+    def __call__(self, state, seeds, labels=None) -> np.ndarray:
+        return np.zeros((len(seeds), *SHAPE), np.float32)
+
+
+def train(folder, experiment: Experiment, seed: int = SEED, draws: bool = False, **options) -> Trained:
+    """Trains from the folder's last checkpoint; options are `loop.train`'s and the schedule's."""
+    of_schedule = {name: options.pop(name) for name in Schedule._fields if name in options}
     recorder, checkpoints = Recorder(), Checkpoints(folder)
-    options = {"parallel": "none", "schedule": QUIET._replace(stop=stop)} | options
-    result = loop.train(experiment, seed=seed, observer=recorder, checkpoints=checkpoints, **options)
+    options = {"parallel": "none", "schedule": QUIET._replace(**of_schedule)} | options
+    with pytest.MonkeyPatch.context() as patched:
+        if not draws:
+            patched.setattr(loop, "Sampler", Black)
+        result = loop.train(experiment, seed=seed, observer=recorder, checkpoints=checkpoints, **options)
     state, meta = checkpoints._read(result.step)
     return Trained(result, [call.content for call in recorder.of("log")], state, meta, recorder)
 
 
-def each_alone(factory, **options) -> list[Trained]:
+def toy(seeds: int = 1, **options) -> Experiment:
+    """Three steps of one program."""
+    return toy_experiment(**{"steps": (3,), "generator_due": always, "seeds": seeds} | options)
+
+
+def each_alone(factory, made: dict[str, Any], **options) -> list[Trained]:
     """The run of every seed by itself."""
-    convolves = options.pop("convolves", False)
-    return [
-        train(factory.mktemp("alone"), toy_experiment(convolves=convolves), SEED + m, **options)
-        for m in range(COUNT)
-    ]
+    return [train(factory.mktemp("alone"), toy(**made), SEED + m, **options) for m in range(COUNT)]
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> list[Trained]:
-    return each_alone(tmp_path_factory)
+    return each_alone(tmp_path_factory, {})
 
 
 def member_of(state: dict[str, np.ndarray], member: int) -> dict[str, np.ndarray]:
@@ -63,81 +83,108 @@ def member_of(state: dict[str, np.ndarray], member: int) -> dict[str, np.ndarray
 
 def assert_same_logs(found: list[dict[str, float]], each: list[list[dict[str, float]]]) -> None:
     """Of every step and metric mean and standard deviation are those of the runs alone."""
-    assert len(found) == 9
+    assert len(found) == len(each[0])
     for step, logged in enumerate(found):
         expected = {}
         for name in each[0][step]:
             values = [logs[step][name] for logs in each]
             mean = math.fsum(values) / COUNT
             expected[name] = mean
-            expected[name + "_std"] = math.sqrt(
-                math.fsum((x - mean) ** 2 for x in values) / (COUNT - 1)
-            )
+            expected[name + "_std"] = math.sqrt(math.fsum((x - mean) ** 2 for x in values) / (COUNT - 1))
         assert logged == pytest.approx(expected, abs=1e-5), step + 1
 
 
-@pytest.mark.parametrize(
-    ("kind", "devices", "window"),
-    [
-        ("none", 1, 1),
-        ("none", 1, 3),
-        pytest.param("pmap", 2, 1, marks=needs_devices),
-        pytest.param("pmap", 4, 1, marks=needs_devices),
-        pytest.param("pmap", 4, 3, marks=needs_devices),
-        pytest.param("sharded", 4, 1, marks=needs_devices),
-        pytest.param("sharded", 4, 3, marks=[needs_devices, pytest.mark.slow]),
-    ],
-)
-def test_together_each_is_its_run_alone(alone, tmp_path, monkeypatch, kind, devices, window):
-    """Over two stages, the second of which inherits, with batches and noise of each seed's own."""
-    some = jax.devices()[:devices]
-    monkeypatch.setattr(parallel.jax, "devices", lambda: some)
-    found = train(tmp_path, toy_experiment(seeds=COUNT), parallel=kind, window=window)
-    assert_same_logs(found.logs, [run.logs for run in alone])
+def assert_each_is_its_run(found: Trained, runs: list[Trained]) -> None:
+    """To 1e-5 in the metrics of every step."""
+    assert_same_logs(found.logs, [run.logs for run in runs])
     assert [told["seed"] for told in found.result.members] == [3, 4, 5]
-    for member, run in enumerate(alone):
+    assert found.meta["members"] == list(found.result.members)
+    for member, run in enumerate(runs):
         assert found.result.members[member]["metrics"] == pytest.approx(run.result.metrics, abs=1e-5)
         state = member_of(found.state, member)
         assert list(state) == list(run.state)
         for name, x in state.items():
             assert (x.shape, x.dtype) == (run.state[name].shape, run.state[name].dtype)
             np.testing.assert_allclose(x, run.state[name], rtol=1e-3, atol=1e-4, err_msg=name)
-    assert (found.result.step, found.result.images_seen) == (9, alone[0].result.images_seen)
-    assert found.meta["members"] == list(found.result.members)
+        assert (found.result.step, found.result.images_seen) == (run.result.step, run.result.images_seen)
 
 
-@pytest.mark.parametrize("window", [1, 3])
-def test_in_turn_each_has_the_bits_of_its_run_alone(tmp_path_factory, tmp_path, window):
-    runs = each_alone(tmp_path_factory, convolves=True, window=window)
-    found = train(tmp_path, toy_experiment(seeds=COUNT, convolves=True), window=window)
-    assert_same_logs(found.logs, [run.logs for run in runs])
+def several(kind: str, devices: int, window: int, slow: bool = False):
+    return pytest.param(kind, devices, window, marks=[needs_devices, *([pytest.mark.slow] if slow else [])])
+
+
+@pytest.mark.parametrize(
+    ("kind", "devices", "window"),
+    [
+        ("none", 1, 1),
+        ("none", 1, 2),
+        several("pmap", 2, 1),
+        several("pmap", 4, 1, slow=True),
+        several("pmap", 4, 2, slow=True),
+        several("sharded", 4, 1),
+        several("sharded", 4, 2, slow=True),
+    ],
+)
+def test_together_each_is_its_run_alone(alone, tmp_path, monkeypatch, kind, devices, window):
+    """With batches and noise of each seed's own."""
+    some = jax.devices()[:devices]
+    monkeypatch.setattr(parallel.jax, "devices", lambda: some)
+    assert_each_is_its_run(train(tmp_path, toy(COUNT), parallel=kind, window=window), alone)
+
+
+STAGES: dict[str, Any] = {"steps": (3, 2), "generator_due": SECOND}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("window", [1, 2])
+def test_together_over_stages(tmp_path_factory, tmp_path, window):
+    """The second of which inherits, with a phase that is seldom due."""
+    runs = each_alone(tmp_path_factory, STAGES, window=window)
+    assert_each_is_its_run(train(tmp_path, toy(COUNT, **STAGES), window=window), runs)
+
+
+@pytest.mark.parametrize(
+    ("window", "parallel", "stages"),
+    [
+        (1, "none", {"steps": (2, 1)}),
+        pytest.param(1, "none", STAGES, marks=pytest.mark.slow),
+        pytest.param(2, "none", STAGES, marks=pytest.mark.slow),
+        pytest.param(1, "pmap", {}, marks=[needs_devices, pytest.mark.slow]),
+    ],
+)
+def test_in_turn_each_has_the_bits_of_its_run_alone(tmp_path_factory, tmp_path, window, parallel, stages):
+    made = {"convolves": True} | stages
+    runs = each_alone(tmp_path_factory, made, window=window, parallel=parallel)
+    found = train(tmp_path, toy(COUNT, **made), window=window, parallel=parallel)
+    assert_each_is_its_run(found, runs)
     for member, run in enumerate(runs):
         assert found.result.members[member] == {"seed": SEED + member, "metrics": run.result.metrics}
         assert fingerprint(member_of(found.state, member)) == run.result.fingerprint
     assert len({run.result.fingerprint for run in runs}) == COUNT
 
 
-@needs_devices
-def test_in_turn_on_several_devices(tmp_path_factory, tmp_path):
-    runs = each_alone(tmp_path_factory, convolves=True, parallel="pmap")
-    found = train(tmp_path, toy_experiment(seeds=COUNT, convolves=True), parallel="pmap")
-    for member, run in enumerate(runs):
-        assert fingerprint(member_of(found.state, member)) == run.result.fingerprint
+@pytest.mark.parametrize(
+    ("convolves", "window", "stages", "stops"),
+    [
+        (False, 1, {}, (1,)),
+        pytest.param(False, 1, STAGES, (1, 3, 4), marks=pytest.mark.slow),
+        pytest.param(False, 2, STAGES, (1, 3, 4), marks=pytest.mark.slow),
+        pytest.param(True, 1, STAGES, (1, 3, 4), marks=pytest.mark.slow),
+    ],
+)
+def test_stopped_and_taken_up_again_it_has_the_same_bits(tmp_path, convolves, window, stages, stops):
+    """Within a stage, at its end, and after it."""
 
-
-@pytest.mark.parametrize(("convolves", "window"), [(False, 1), (False, 3), (True, 1)])
-def test_stopped_and_taken_up_again_it_has_the_same_bits(tmp_path, convolves, window):
     def part(folder: str, stop: int | None) -> Trained:
-        experiment = toy_experiment(seeds=2, convolves=convolves)
-        return train(tmp_path / folder, experiment, stop=stop, window=window)
+        return train(tmp_path / folder, toy(2, convolves=convolves, **stages), stop=stop, window=window)
 
     whole = part("whole", None)
-    for stop in (2, 5, 6, None):  # within a stage, at its end, and after it
+    for stop in (*stops, None):
         last = part("parts", stop)
     assert last.result.fingerprint == whole.result.fingerprint
     assert last.result.members == whole.result.members
     assert last.result.metrics == whole.result.metrics
-    assert last.result.resumed_from == [2, 5, 6]
+    assert last.result.resumed_from == list(stops)
     done = part("parts", None)  # a run at its end knows its members' metrics
     assert done.result.first_step_seconds is None
     assert done.result.members == whole.result.members
@@ -152,10 +199,9 @@ def test_one_seed_is_saved_and_told_as_ever(alone):
 
 
 def test_progress_shows_means_and_the_preview_the_first_member(tmp_path):
-    experiment = toy_experiment(seeds=2)
-    schedule = QUIET._replace(stop=2, preview_steps=2)
-    found = train(tmp_path / "two", experiment, schedule=schedule)
-    one = train(tmp_path / "one", toy_experiment(), schedule=schedule)
+    found = train(tmp_path / "two", toy(2), stop=1, preview_steps=1, draws=True)
+    one = train(tmp_path / "one", toy(), stop=1, preview_steps=1, draws=True)
+    assert one.recorder.steps("preview") == [0, 1]
     (_, shown) = found.recorder.of("progress")[-1].content
     assert sorted(shown) == ["discriminator_loss", "draw", "filled", "generator_loss"]
     assert shown == {name: found.result.metrics[name] for name in shown}
@@ -163,32 +209,26 @@ def test_progress_shows_means_and_the_preview_the_first_member(tmp_path):
         np.testing.assert_allclose(mine.content[0], theirs.content[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("convolves", [False, True])
-def test_a_member_that_diverges_is_named_by_its_seed(tmp_path, alone, convolves):
-    """The generator's loss is NaN at step 4 where it is above those of all but one."""
-    logs = (
-        [run.logs[3]["generator_loss"] for run in alone]
-        if not convolves
-        else [
-            train(tmp_path / str(m), toy_experiment(convolves=True), SEED + m, stop=4).logs[3]["generator_loss"]
-            for m in range(COUNT)
-        ]
-    )
-    second, largest = sorted(logs)[-2:]
-    limit = (second + largest) / 2
+@pytest.mark.parametrize("convolves", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_member_that_diverges_is_named_by_its_seed(tmp_path_factory, tmp_path, alone, convolves):
+    """The generator's loss is NaN at the third step where it is above those of all but one."""
+    runs = each_alone(tmp_path_factory, {"convolves": True}) if convolves else alone
+    losses = [run.logs[2]["generator_loss"] for run in runs]
+    limit = sum(sorted(losses)[-2:]) / 2
 
     def spoil(step, value):
-        return jax.numpy.where((step == 3) & (value > limit), jax.numpy.nan, value)
+        return jnp.where((step == 2) & (value > limit), jnp.nan, value)
 
-    experiment = toy_experiment(seeds=COUNT, convolves=convolves, spoil=spoil)
-    seed = SEED + logs.index(largest)
-    with pytest.raises(RunError, match=rf"^step 4: generator_loss is nan with seed {seed}\. There is no"):
-        train(tmp_path / "run", experiment)
+    experiment = toy(COUNT, convolves=convolves, spoil=spoil)
+    seed = SEED + losses.index(max(losses))
+    with pytest.raises(RunError, match=rf"^step 3: generator_loss is nan with seed {seed}\. There is no"):
+        train(tmp_path, experiment)
 
 
 def test_a_state_that_diverges_is_named_by_its_seed(tmp_path):
-    state = {"w": np.ones((3, 2), np.float32)}
-    state["w"][1, 1] = np.inf
+    w = np.ones((3, 2), np.float32)
+    w[1, 1] = np.inf
+    state: Any = {"w": w}
     meta = {"members": [{"seed": seed, "metrics": {}} for seed in (7, 8, 9)]}
     with pytest.raises(RunError, match=r"^step 4: w is not finite with seed 8\. There is no checkpoint yet"):
         Checkpoints(tmp_path).save(4, state, meta)
@@ -225,20 +265,19 @@ def test_convolutions_on_a_cpu_go_in_turn_and_all_else_together(monkeypatch):
     assert kind(2, True) is Together
 
 
+@pytest.mark.slow
 def test_convolutions_together_train_what_they_do_in_turn(tmp_path, monkeypatch):
     """As they go on an accelerator."""
-    experiment = toy_experiment(seeds=2, convolves=True)
-    turn = train(tmp_path / "turn", experiment, stop=3)
+    turn = train(tmp_path / "turn", toy(2, convolves=True))
     monkeypatch.setattr(members, "InTurn", Together)
-    together = train(tmp_path / "together", experiment, stop=3)
-    assert fingerprint(together.state) != fingerprint(turn.state) or jax.default_backend() != "cpu"
+    together = train(tmp_path / "together", toy(2, convolves=True))
     for mine, theirs in zip(together.result.members, turn.result.members, strict=True):
         assert mine["metrics"] == pytest.approx(theirs["metrics"], abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", [Together, InTurn])
 def test_the_state_is_donated_and_what_is_got_is_what_was_put(kind):
-    stage = toy_experiment().stages[0]
+    stage = toy().stages[0]
     runner = kind(arrangement("none", 8), stage.gan, stage.data.transform, 8, 5, count=2)
     each = [loop.stage_key(seed, 0) for seed in (0, 1)]
     host = members.joined((runner.create(key, stage.data.example(8)) for key in each), 2)
@@ -251,6 +290,23 @@ def test_the_state_is_donated_and_what_is_got_is_what_was_put(kind):
     assert fingerprint(kept) == fingerprint(host) != fingerprint(runner.get(last))
 
 
+@needs_devices
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["none", "pmap"])
+def test_an_experiment_goes_together_as_on_accelerators(tmp_path, monkeypatch, kind):
+    """With batch statistics over the devices, and this package's own convolutions."""
+    name = "cgan_mnist"
+    module = importlib.import_module(f"experiments.{name}")
+    settings = config.override(module.Config(), module.TINY, experiment=name)
+    experiment = module.build(settings, data.load)._replace(seeds=2)
+    turn = train(tmp_path / "turn", experiment, parallel=kind)
+    monkeypatch.setattr(members, "InTurn", Together)
+    together = train(tmp_path / "together", experiment, parallel=kind)
+    assert turn.logs
+    for mine, theirs in zip(together.logs, turn.logs, strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-5)
+
+
 # Batches.
 
 
@@ -261,10 +317,10 @@ class Pair:
         self.a, self.b = Images(24, num_classes=3), Images(10)
 
     def indices(self, seed, start, count):
-        return {"a": self.a.indices(seed, start, count), "b": self.b.indices(seed, 2 * start, 2 * count)}
+        return {"a": self.a.indices(seed, start, count), "b": self.b.indices(seed, start, count)}
 
     def example(self, count):
-        return {"a": self.a.example(count), "b": self.b.example(2 * count)}
+        return {"a": self.a.example(count), "b": self.b.example(count)}
 
     def read(self, indices):
         return {"a": self.a.read(indices["a"]), "b": self.b.read(indices["b"])}
@@ -278,7 +334,8 @@ class Pair:
 
 def test_batches_have_the_members_on_axis_one():
     """Also where they are read by threads, part by part, and where a source joins several."""
-    for source in (Images(30, num_classes=3), Pair()):
+    sources: list[Any] = [Images(30, num_classes=3), Pair()]
+    for source in sources:
         joint = MemberSource(source, 2)
         for workers in (0, 2):
             with Feed(joint, seed=7, first=40, batch_size=40, count=2, workers=workers) as feed:
@@ -313,9 +370,10 @@ def test_the_summary_is_mean_and_sample_standard_deviation():
         members.summary([{"a": 1.0, "a_std": 1.0}] * 2)
 
 
-def test_the_names_of_a_runs_metrics(tmp_path):
-    found = train(tmp_path, toy_experiment(seeds=2), stop=2)
-    assert loop.metric_names(toy_experiment(seeds=2)) == sorted(found.result.metrics)
+def test_the_names_of_a_runs_metrics(alone):
+    each = [run.result.metrics for run in alone]
+    assert loop.metric_names(toy(2)) == sorted(members.summary(each))
+    assert loop.metric_names(toy()) == sorted(each[0])
 
 
 def test_a_dispatchs_metrics_in_every_form():

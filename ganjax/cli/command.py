@@ -250,8 +250,7 @@ def _define() -> flags.FlagValues:
     integer(
         "member",
         0,
-        "sample, interpolate, export: of a run of several seeds (--config.seeds), whose model; 0 is the first "
-        "seed's.",
+        "sample, interpolate, export: of a run of several seeds (--config.seeds), whose model; 0: the first.",
         0,
     )
     text("seeds", None, "sample, interpolate: which latents, as in 0-63 or 1,5,9-12.")

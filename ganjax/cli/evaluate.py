@@ -71,17 +71,18 @@ def over_members(each: Sequence[Mapping[str, dict[str, Any]]], seed: int) -> dic
     """What a judge said of every member of a run of several seeds, from `seed` on, as one answer.
 
     Of each metric `value` is the mean over the members and `std` the standard deviation (of a sample), where
-    every member has a number; `members` are the results one by one, each with its `seed`. `protocol`, which is
-    the same of all, is said once. Of one member, its results as they are.
+    every member has a number; `members` are the results one by one, each with its `seed`. `protocol`, which
+    is the same of all, is said once. Of one member, its results as they are.
     """
     if len(each) == 1:
         return dict(each[0])
     answer: dict[str, dict[str, Any]] = {}
     for name, first in each[0].items():
         values = [results[name].get("value") for results in each]
+        numbers = [value for value in values if isinstance(value, int | float)]
         found: dict[str, Any] = {}
-        if all(isinstance(value, int | float) for value in values):
-            found = {"value": float(np.mean(values)), "std": float(np.std(values, ddof=1))}
+        if len(numbers) == len(values):
+            found = {"value": float(np.mean(numbers)), "std": float(np.std(numbers, ddof=1))}
         found["members"] = [
             {"seed": seed + i, **{key: x for key, x in results[name].items() if key != "protocol"}}
             for i, results in enumerate(each)
