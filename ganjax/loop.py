@@ -253,7 +253,7 @@ class _Training:
     step: int = 0  # global
     images: int = 0
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
-    by_member: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    by_member: list[dict[str, float]] = dataclasses.field(init=False)
     resumed_from: list[int] = dataclasses.field(default_factory=list)
     earlier_seconds: float = 0.0  # of the processes before this one
     wall_seconds: float = 0.0
@@ -268,6 +268,9 @@ class _Training:
     previewed_step: int = -1
     open_feeds: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
     told: set[str] = dataclasses.field(default_factory=set)  # of damaged images
+
+    def __post_init__(self) -> None:
+        self.by_member = [{} for _ in range(self.seeds)]
 
     def run(self) -> Result:
         stages = self.experiment.stages
@@ -474,7 +477,6 @@ class _Training:
         if VOTE in metrics:
             self.vote = int(jax.device_get(metrics.pop(VOTE)))
         columns = members.columns(metrics, self.seeds)
-        self.by_member = self.by_member or [{} for _ in range(self.seeds)]
         for i, due in enumerate(dispatched.dues):
             step = dispatched.first + i + 1
             for member, latest in enumerate(self.by_member):

@@ -220,13 +220,16 @@ def summary(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
     Of one member, its metrics as they are.
 
     Raises:
-      ValueError: a metric has the name that another's standard deviation would have.
+      UsageError: a metric has the name that another's standard deviation would have.
     """
     if len(each) == 1:
         return dict(each[0])
     for name in each[0]:
         if name + STD in each[0]:
-            raise ValueError(f"the metric {name + STD} has the name of the standard deviation of {name}")
+            raise UsageError(
+                f"the metric {name + STD} has the name of the standard deviation of {name} over the seeds; "
+                "give it another, or train one seed"
+            )
     table = np.array([[metrics[name] for name in each[0]] for metrics in each], np.float64)
     means, deviations = np.mean(table, axis=0).tolist(), np.std(table, axis=0, ddof=1).tolist()
     found: dict[str, float] = {}

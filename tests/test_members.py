@@ -307,6 +307,17 @@ def test_an_experiment_goes_together_as_on_accelerators(tmp_path, monkeypatch, k
         assert mine == pytest.approx(theirs, abs=1e-5)
 
 
+@needs_devices
+@pytest.mark.slow
+def test_members_that_are_spread_over_devices(tmp_path):
+    """As `--model_parallel` spreads a model."""
+    wide = toy(2, hidden=512)
+    whole = train(tmp_path / "whole", wide)
+    spread = train(tmp_path / "spread", wide, parallel="sharded", model_parallel=2)
+    for mine, theirs in zip(spread.logs, whole.logs, strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-5)
+
+
 # Batches.
 
 
@@ -366,7 +377,7 @@ def test_the_summary_is_mean_and_sample_standard_deviation():
     assert members.summary(each[:1]) == {"a": 1.0, "b": 2.0}
     huge = members.summary([{"a": 3e38}, {"a": 3e38}])  # the sum is beyond float32
     assert huge == {"a": 3e38, "a_std": 0.0}
-    with pytest.raises(ValueError, match=r"the metric a_std has the name of the standard deviation of a"):
+    with pytest.raises(UsageError, match=r"the metric a_std has the name of the standard deviation of a"):
         members.summary([{"a": 1.0, "a_std": 1.0}] * 2)
 
 
