@@ -320,7 +320,7 @@ def _signatures(
     seeds = {"seeds": "uint32 [n]"}
     labels = {"labels": f"int32 [n], 0 to {num_classes - 1}"} if num_classes else {}
     latents = f"float32 {shape_text(latent_shape or ())}"
-    images = f"float32 {shape_text(image_shape)} in [-1, 1]"
+    images = f"float32 {shape_text(image_shape)}" + (" in [-1, 1]" if len(image_shape) == 3 else "")
     signatures = {
         FROM_SEEDS: {"arguments": {**seeds, **labels}, "gives": images},
         FROM_LATENTS: {"arguments": {"latents": latents, **labels}, "gives": images},

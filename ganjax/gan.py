@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import flax.struct
 import jax
+import numpy as np
 import optax
 
 from ganjax import collectives, random
@@ -131,7 +132,8 @@ class Gan(NamedTuple):
       phases: run in this order within a step, each seeing what those before it did.
       optimizers: player -> optax transformation. `update` is also given `step`, the state's step.
       sample: (state, keys [n], conditions or None, **options) -> images [n, H, W, C] in [-1, 1], or
-        whatever the family generates. Uses the averaged parameters where there are any.
+        whatever else the family generates (the experiment's `Show` says how it is shown). Uses the averaged
+        parameters where there are any.
       latents: keys [n] -> the latents [n, Z] that `sample` draws from these keys, and takes instead of
         them as `latents=`; None for a family without.
       ema: player -> decay in [0, 1] as a function of the step.
@@ -165,6 +167,36 @@ class Stage(NamedTuple):
     inherit: Callable[[GanState, GanState], GanState] | None = None
 
 
+class Show(NamedTuple):
+    """How samples are shown that are not images: points, for one.
+
+    Attributes:
+      count: how many samples make one picture.
+      columns: what `picture` is given where nothing else asks for another number.
+      picture: (samples float32 [n, ...] as `Gan.sample` gives them, columns) -> uint8 [H, W, C], of one size
+        whatever n >= 1 is. Raises ValueError for samples that are not finite.
+    """
+
+    count: int
+    columns: int
+    picture: Callable[[np.ndarray, int], np.ndarray]
+
+
+class Judge(NamedTuple):
+    """What `--mode=evaluate` asks instead of the judge of images.
+
+    Attributes:
+      metrics: the names of the results.
+      results: (samples float32 [n, ...], labels int [n] or None) -> by name, JSON-able dicts with `value`,
+        `protocol` (a dict), and further figures. Raises UsageError for samples that can't be judged.
+      verdict: results -> what speaks against the model, a line each; none: it passes.
+    """
+
+    metrics: tuple[str, ...]
+    results: Callable[[np.ndarray, np.ndarray | None], Mapping[str, dict[str, Any]]]
+    verdict: Callable[[Mapping[str, dict[str, Any]]], list[str]] | None = None
+
+
 class Experiment(NamedTuple):
     """What an experiment file builds: stages, trained one after another, and modes of its own.
 
@@ -173,12 +205,16 @@ class Experiment(NamedTuple):
       num_classes: how many classes a sample can be asked for by label; 0: it takes no labels.
       seeds: how many members one run trains: the run's seed, and the next ones (`ganjax.members`).
       modes: name -> function, what the family adds to the command line.
+      show: how samples are shown; None: they are images, in a grid.
+      judge: how samples are judged; None: as images of a labelled set (`ganjax.metrics.judge`).
     """
 
     stages: tuple[Stage, ...]
     num_classes: int = 0
     seeds: int = 1
     modes: Mapping[str, Callable] = {}
+    show: Show | None = None
+    judge: Judge | None = None
 
 
 def due_phases(gan: Gan, step: int) -> tuple[int, ...]:

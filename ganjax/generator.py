@@ -50,7 +50,7 @@ class Generator:
       experiment: its name; None where it was exported without one.
       config: the experiment's settings, as config.json holds them.
       num_classes: labels are in [0, num_classes); 0: it takes none.
-      image_shape: (H, W, C).
+      image_shape: (H, W, C), or the shape of one sample of what else the model generates.
       latent_shape: (Z,); None for a model without latents.
       step: of the run, the one at which the weights were saved.
       fingerprint: of the whole state that they are from, as result.json has it where a run has one seed.

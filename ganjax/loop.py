@@ -24,7 +24,7 @@ from ganjax import hosts, members
 from ganjax.checkpoint import Checkpoints, fingerprint
 from ganjax.data import Feed, Source
 from ganjax.errors import RunError
-from ganjax.gan import Array, Experiment, GanState, due_phases
+from ganjax.gan import Array, Experiment, GanState, Show, due_phases
 from ganjax.parallel import VOTE, Runner, arrangement, state_at_first
 from ganjax.sampling import Sampler
 from ganjax.step import step_context, train_step
@@ -42,8 +42,9 @@ class Observer(Protocol):
     def log(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         """A line for the logs. `seconds`: since the start, summed over resumes."""
 
-    def preview(self, step: int, images: np.ndarray, columns: int) -> None:
-        """Images [n, H, W, C] in [-1, 1] of the fixed latents, to be laid out in `columns`."""
+    def preview(self, step: int, samples: np.ndarray, columns: int) -> None:
+        """Samples of the fixed latents, to be laid out in `columns`: images [n, H, W, C] in [-1, 1], or
+        what the experiment's `Show` takes."""
 
     def message(self, text: str) -> None:
         """Something that the user should read."""
@@ -156,8 +157,16 @@ def saved_state(experiment: Experiment, meta: Mapping[str, Any]) -> GanState:
     return members.form_of(abstract_state(experiment, meta["stage"]), experiment.seeds)
 
 
-def preview_inputs(num_classes: int) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """Seeds, labels and columns of the fixed samples: a row a class, or 8 x 8."""
+def preview_inputs(num_classes: int, show: Show | None = None) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """Seeds, labels and columns of the fixed samples: of images a row a class, or 8 x 8.
+
+    What is shown otherwise is as many as `show` wants, of each class as many, and at least one.
+    """
+    if show is not None:
+        seeds = np.arange(max(show.count // max(num_classes, 1), 1))
+        if not num_classes:
+            return seeds, None, show.columns
+        return np.tile(seeds, num_classes), np.repeat(np.arange(num_classes), len(seeds)), show.columns
     if not num_classes:
         return np.arange(64), None, 8
     rows = min(num_classes, 10)
@@ -514,7 +523,7 @@ class _Training:
     def _preview(self, state: GanState) -> None:
         """Draws the first member's fixed samples from a host state, unless this step's were drawn."""
         if self.step != self.previewed_step and hosts.is_first():
-            seeds, labels, columns = preview_inputs(self.experiment.num_classes)
+            seeds, labels, columns = preview_inputs(self.experiment.num_classes, self.experiment.show)
             first = members.of(state, 0, self.seeds)
             self.observer.preview(self.step, self.sampler(first, seeds, labels), columns)
             self.previewed_step = self.step

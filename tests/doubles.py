@@ -224,8 +224,8 @@ class Recorder:
         assert seconds > 0
         self.calls.append(Call("log", step, dict(metrics)))
 
-    def preview(self, step: int, images: np.ndarray, columns: int) -> None:
-        self.calls.append(Call("preview", step, (images, columns)))
+    def preview(self, step: int, samples: np.ndarray, columns: int) -> None:
+        self.calls.append(Call("preview", step, (samples, columns)))
 
     def message(self, text: str) -> None:
         self.calls.append(Call("message", None, text))

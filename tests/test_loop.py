@@ -13,7 +13,7 @@ import pytest
 from ganjax import loop
 from ganjax.checkpoint import Checkpoints, fingerprint
 from ganjax.errors import RunError
-from ganjax.gan import always
+from ganjax.gan import Show, always
 from ganjax.loop import Result, Schedule
 from tests.doubles import SHAPE, Recorder, compiled_fast, toy_experiment, toy_gan
 
@@ -497,3 +497,18 @@ def test_the_toy_gan_moves_everything_that_it_should(tmp_path):
         "opt_state/generator/0/count"
     }
     assert toy_gan().phases[1].due(1)
+
+
+def test_what_is_no_image_is_previewed_as_the_experiment_says():
+    show = Show(count=20, columns=3, picture=lambda samples, columns: np.zeros((1, 1, 3), np.uint8))
+    seeds, labels, columns = loop.preview_inputs(0, show)
+    assert labels is None
+    assert (seeds.tolist(), columns) == (list(range(20)), 3)
+    seeds, labels, _ = loop.preview_inputs(8, show)
+    assert labels is not None
+    assert seeds.tolist() == [0, 1] * 8
+    assert labels.tolist() == np.repeat(np.arange(8), 2).tolist()
+    assert len(loop.preview_inputs(30, show)[0]) == 30  # at least one of each
+    recorder = Recorder()
+    train(toy_experiment()._replace(show=show), observer=recorder, schedule=QUIET._replace(stop=1))
+    assert recorder.of("preview")[-1].content[0].shape == (20, *SHAPE)

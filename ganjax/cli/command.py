@@ -117,10 +117,11 @@ def _mode(name: str) -> Callable[[Command], int]:
 
 # A mode's module is imported when it is asked for: it imports jax.
 MODES = {
-    name: functools.partial(_mode, name) for name in ("train", "sample", "interpolate", "evaluate", "export")
+    name: functools.partial(_mode, name)
+    for name in ("train", "sample", "interpolate", "evaluate", "plot", "export")
 }
 
-_ANY = ("train", "sample", "interpolate", "evaluate", "export")
+_ANY = tuple(MODES)
 _BELONGS_TO = {
     "workdir": _ANY,
     "seed": _ANY,
@@ -145,10 +146,10 @@ _BELONGS_TO = {
     "member": ("sample", "interpolate", "export"),
     "seeds": ("sample", "interpolate"),
     "labels": ("sample", "interpolate"),
-    "out": ("sample", "interpolate", "evaluate", "export"),
+    "out": ("sample", "interpolate", "evaluate", "plot", "export"),
     "frames": ("interpolate",),
     "fps": ("interpolate",),
-    "metrics": ("evaluate",),
+    "metrics": ("evaluate", "plot"),
     "num_samples": ("evaluate",),
 }
 
@@ -168,7 +169,7 @@ def _define() -> flags.FlagValues:
     text(
         "mode",
         "train",
-        "What to do: train, sample, interpolate, evaluate, export, list, or what the family adds.",
+        "What to do: train, sample, interpolate, evaluate, plot, export, list, or what the family adds.",
     )
     text("workdir", None, "The run's folder. Default: runs/EXPERIMENT-seedSEED.")
     integer("seed", 0, "Of everything random in training.", 0, 2**32 - 1)
@@ -261,11 +262,16 @@ def _define() -> flags.FlagValues:
         "out",
         None,
         "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif or a folder for both. "
-        "evaluate: a .json. export: a folder. Default: in the workdir.",
+        "evaluate: a .json. plot: a .png. export: a folder. Default: in the workdir.",
     )
     integer("frames", 8, "interpolate: frames from one seed to the next.", 1, 10_000)
     integer("fps", 12, "interpolate: frames a second of the GIF.", 1, 50)
-    text("metrics", None, "evaluate: which metrics, comma separated. Default: all there are.")
+    text(
+        "metrics",
+        None,
+        "evaluate: which metrics, comma separated. Default: all there are. "
+        "plot: which besides losses and logits.",
+    )
     integer("num_samples", 10_000, "evaluate: how many samples are drawn.", 1, 10_000_000)
     flags.DEFINE_bool("help", False, "Shows this.", short_name="h", flag_values=values)
     return values

@@ -1,4 +1,5 @@
-"""--mode=evaluate: what a separately trained classifier and pixel distances say of a run's samples."""
+"""--mode=evaluate: what a separately trained classifier and pixel distances, or an experiment's own judge,
+say of a run's samples."""
 
 import json
 import sys
@@ -13,20 +14,15 @@ from ganjax import data, members
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
 from ganjax.errors import UsageError, nearest
+from ganjax.gan import Judge
 from ganjax.metrics.classifier import cached_classifier
-from ganjax.metrics.judge import judge
+from ganjax.metrics.judge import METRICS, judge, verdict
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
 from ganjax.sampling import Sampler
 
-METRICS = (
-    "label_agreement",
-    "mean_confidence",
-    "class_shares",
-    "within_class_diversity_ratio",
-    "classifier_frechet_distance",
-    "classifier_frechet_distance_real",
-)  # what `judge` answers with; the first only of conditional models
+# Pairs of images that are compared without being asked to: for MNIST and 10,000 samples it takes a third.
+NEAREST_PAIRS = 1 << 32
 
 
 def run(command: Command) -> int:
@@ -40,29 +36,39 @@ def run(command: Command) -> int:
     num_classes, count = run.experiment.num_classes, command.flags.num_samples
     if num_classes and count % num_classes:
         raise UsageError(f"--num_samples={count}: it does not divide evenly over the {num_classes} classes")
+    own = run.experiment.judge
     wanted = command.flags.metrics.split(",") if command.flags.metrics else []
     for name in wanted:
-        _check_metric(name, METRICS)
-    train, test = _real(command, stage.data)
-    _say("classifier: trained once for a dataset, then kept")
-    classifier = cached_classifier(train, test, stage.data.num_classes)
-    _say(f"classifier: {classifier.test_accuracy:.2%} of the test images right; drawing {count} samples")
+        _check_metric(name, METRICS if own is None else own.metrics)
+    judged_by = _image_judge(command, stage.data, wanted) if own is None else own
+    _say(f"drawing {count} samples")
     start = time.monotonic()
     labels = np.repeat(np.arange(num_classes), count // num_classes) if num_classes else None
     seeds = np.arange(count)
     sampler, each = Sampler(stage.gan, chunk=200), []
     for member in range(run.experiment.seeds):
-        images = sampler(members.of(state, member, run.experiment.seeds), seeds, labels)
-        images = pictures.to_uint8(images)
-        each.append(judge(images, labels, train=train, test=test, classifier=classifier))
-    results = over_members(each, run.record["seed"])
+        samples = sampler(members.of(state, member, run.experiment.seeds), seeds, labels)
+        each.append(dict(judged_by.results(samples, labels)))
+    first = run.record["seed"]
+    results = over_members(each, first)
+    whole = not wanted
     wanted = wanted or list(results)
     for name in wanted:
         _check_metric(name, results)
     drawn = {"seeds": f"0-{count - 1}", "step": meta["step"], "weights": "averaged" if state.ema else "last"}
     answer = {name: {**results[name], "protocol": {**results[name]["protocol"], **drawn}} for name in wanted}
+    against = None
+    if whole and judged_by.verdict is not None:  # of some figures alone it would be taken for one of all
+        protocol = {"metrics": wanted, "samples": count, **drawn}
+        answer["verdict"] = verdict_over_members([judged_by.verdict(one) for one in each], first)
+        answer["verdict"] |= {"protocol": protocol}
+        against = answer["verdict"]["against"]
     print(json.dumps(answer), flush=True)  # before the file, which may fail after all this work
     write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
+    for line in against or ():
+        _say(f"verdict: {line}")
+    if against == []:
+        _say("verdict: it passes")
     _say(f"{out}: {time.monotonic() - start:.0f} s for samples and metrics")
     return 0
 
@@ -91,9 +97,48 @@ def over_members(each: Sequence[Mapping[str, dict[str, Any]]], seed: int) -> dic
     return answer
 
 
+def verdict_over_members(each: Sequence[list[str]], seed: int) -> dict[str, Any]:
+    """Of what speaks against every member, from `seed` on, one verdict: `value` is whether nothing does.
+
+    `against` has a line each, with its seed where there are several; `members` are the verdicts one by one.
+    """
+    if len(each) == 1:
+        return {"value": not each[0], "against": each[0]}
+    by_seed = list(enumerate(each, seed))
+    return {
+        "value": not any(each),
+        "against": [f"seed {member}: {line}" for member, lines in by_seed for line in lines],
+        "members": [{"seed": member, "value": not lines, "against": lines} for member, lines in by_seed],
+    }
+
+
 def _check_metric(name: str, known: Iterable[str]) -> None:
     if name not in known:
         raise UsageError(f"--metrics={name}: there is no such metric; {nearest(name, known)}")
+
+
+def _image_judge(command: Command, dataset: data.Source, wanted: Sequence[str]) -> Judge:
+    """The judge of images, with its classifier trained on the run's data.
+
+    Nearest training images are searched for where they are `wanted` by name, or everything is and the sets
+    are not too large.
+    """
+    train, test = _real(command, dataset)
+    assert isinstance(dataset, data.Dataset)
+    _say("classifier: trained once for a dataset, then kept")
+    classifier = cached_classifier(train, test, dataset.num_classes)
+    _say(f"classifier: {classifier.test_accuracy:.2%} of the test images right")
+
+    def results(samples: np.ndarray, labels: np.ndarray | None) -> Mapping[str, dict[str, Any]]:
+        search = "nearest_training_image" in wanted
+        if not wanted:
+            search = (len(samples) + len(test["image"])) * len(train["image"]) <= NEAREST_PAIRS
+            if not search:
+                _say("nearest training images: left out, they take long; name them with --metrics")
+        images = pictures.to_uint8(samples)
+        return judge(images, labels, train=train, test=test, classifier=classifier, nearest=search)
+
+    return Judge(METRICS, results, verdict)
 
 
 def _real(command: Command, dataset: data.Source) -> tuple[dict, dict]:

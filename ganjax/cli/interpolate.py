@@ -18,7 +18,7 @@ def run(command: Command) -> int:
     run = workdir.open_run(command)
     if command.flags.seeds is None:
         command.flags.seeds = "0-3"
-    seeds, labels = read_lists(command, run.experiment.num_classes, "0-3")
+    seeds, labels = read_lists(command, run.experiment, "0-3")
     if len(seeds) < 2:
         raise UsageError(f"--seeds={command.flags.seeds}: it takes two to go from one to the other")
     out = epath.Path(command.flags.out or run.folder).expanduser()
@@ -44,18 +44,18 @@ def run(command: Command) -> int:
         np.repeat(np.asarray(labels, np.int32), len(path)) if labels else None,
         latents=np.tile(path, (rows, 1)),
     )
-    frames = pictures.to_uint8(drawn)
-    frames = frames.reshape(rows, len(path), *frames.shape[1:])
+    frames = drawn.reshape(rows, len(path), *drawn.shape[1:])
+    picture = workdir.picture_of(run.experiment)
     written = []
     if out.suffix in (".png", ""):
         # The strip ends at the last seed; the way back to the first is for the animation.
         there = frames[:, : command.flags.frames * (len(seeds) - 1) + 1]
         written.append(out if out.suffix else out / "interpolation.png")
-        pictures.save_png(written[-1], pictures.grid(there.reshape(-1, *frames.shape[2:]), there.shape[1]))
+        pictures.save_png(written[-1], picture(there.reshape(-1, *frames.shape[2:]), there.shape[1]))
     if out.suffix in (".gif", ""):
         written.append(out if out.suffix else out / "interpolation.gif")
         columns = min(rows, 5)
-        sheets = np.stack([pictures.grid(frames[:, i], columns) for i in range(len(path))])
+        sheets = np.stack([picture(frames[:, i], columns) for i in range(len(path))])
         pictures.save_gif(written[-1], sheets, command.flags.fps)
     print(f"{len(seeds)} seeds, {rows} rows, step {meta['step']}: {', '.join(map(str, written))}")
     return 0

@@ -11,6 +11,8 @@ from ganjax import config as settings
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
 from ganjax.errors import UsageError
+from ganjax.gan import Experiment
+from ganjax.loop import preview_inputs
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
 from ganjax.sampling import Sampler
@@ -22,13 +24,21 @@ MAX_SEED = 2**32 - 1
 def run(command: Command) -> int:
     """Samples; returns the exit code."""
     run = workdir.open_run(command)
-    seeds, labels = read_lists(command, run.experiment.num_classes, "0-63")
+    show = run.experiment.show
+    seeds, labels = read_lists(command, run.experiment, "0-63")
     out = epath.Path(command.flags.out or run.folder / "sample.png").expanduser()
     if out.suffix not in (".png", ".npz", ""):
         raise UsageError(f"--out={out}: expected a .png, an .npz or a folder")
+    if show is not None and not out.suffix:
+        raise UsageError(
+            f"--out={out}: these samples make one picture, and no folder; name a .png or an .npz"
+        )
     count = len(seeds) * max(len(labels), 1)
     if out.suffix == ".png" and count > MAX_GRID:
-        raise UsageError(f"--out={out}: {count} images are too many for a grid; name an .npz or a folder")
+        instead = "images are too many for a grid; name an .npz or a folder"
+        if show is not None:
+            instead = "samples are too many for a picture; name an .npz"
+        raise UsageError(f"--out={out}: {count} {instead}")
     state, meta = workdir.last_state(
         run,
         lambda text: print(text, file=sys.stderr),
@@ -39,9 +49,10 @@ def run(command: Command) -> int:
     # A row a label: every seed for the first, then every seed for the second.
     all_seeds = np.tile(np.asarray(seeds, np.uint32), max(len(labels), 1))
     all_labels = np.repeat(np.asarray(labels, np.int32), len(seeds)) if labels else None
-    images = pictures.to_uint8(Sampler(gan)(state, all_seeds, all_labels))
+    samples = Sampler(gan)(state, all_seeds, all_labels)
     if out.suffix == ".npz":
-        arrays = {"image": images, "seed": all_seeds.astype(np.int64)}
+        drawn = {"image": pictures.to_uint8(samples)} if show is None else {"sample": samples}
+        arrays = {**drawn, "seed": all_seeds.astype(np.int64)}
         if all_labels is not None:
             arrays["label"] = all_labels
         file = io.BytesIO()
@@ -49,21 +60,29 @@ def run(command: Command) -> int:
         write_atomically(out, file.getvalue())
     elif out.suffix == ".png":
         columns = len(seeds) if labels else math.ceil(math.sqrt(count))
-        pictures.save_png(out, pictures.grid(images, columns))
+        pictures.save_png(out, workdir.picture_of(run.experiment)(samples, columns))
     else:
-        for i, image in enumerate(images):
+        for i, image in enumerate(pictures.to_uint8(samples)):
             label = "" if all_labels is None else f"label{all_labels[i]}_"
             pictures.save_png(out / f"{label}seed{all_seeds[i]:06d}.png", image)
-    print(f"{count} images of step {meta['step']}: {out}")
+    print(f"{count} {'images' if show is None else 'samples'} of step {meta['step']}: {out}")
     return 0
 
 
 def read_lists(
-    command: Command, num_classes: int, default_seeds: str
+    command: Command, experiment: Experiment, default_seeds: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """`--seeds` and `--labels`; by default ten seeds for every class, or `default_seeds` without classes."""
-    flags = command.flags
-    text = flags.seeds if flags.seeds is not None else "0-9" if num_classes else default_seeds
+    """`--seeds` and `--labels`; by default ten seeds for every class, or `default_seeds` without classes.
+
+    What an experiment shows otherwise than in a grid is by default what its previews show.
+    """
+    flags, num_classes = command.flags, experiment.num_classes
+    if flags.seeds is not None:
+        text = flags.seeds
+    elif experiment.show is not None:
+        text = f"0-{int(preview_inputs(num_classes, experiment.show)[0].max())}"
+    else:
+        text = "0-9" if num_classes else default_seeds
     seeds = settings.parse_integers(text, name="seeds", maximum=MAX_SEED)
     labels = tuple(range(num_classes))
     if flags.labels is not None:

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -82,7 +82,9 @@ def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
     signals.noting = True
     first = hosts.is_first()
     with contextlib.ExitStack() as stack:
-        watcher = stack.enter_context(Watcher(run.folder) if first else Silent())
+        watcher = stack.enter_context(
+            Watcher(run.folder, workdir.picture_of(run.experiment)) if first else Silent()
+        )
         checkpoints = None
         if first:
             checkpoints = Checkpoints(run.folder / "checkpoints", keep=flags.keep, best=best)
@@ -181,7 +183,7 @@ class Silent:
     def log(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         pass
 
-    def preview(self, step: int, images: np.ndarray, columns: int) -> None:
+    def preview(self, step: int, samples: np.ndarray, columns: int) -> None:
         pass
 
     def message(self, text: str) -> None:
@@ -195,10 +197,15 @@ class Silent:
 
 
 class Watcher:
-    """Writes metrics.jsonl, TensorBoard's events and the sample grids, and shows progress."""
+    """Writes metrics.jsonl, TensorBoard's events and pictures of samples, and shows progress.
 
-    def __init__(self, folder: epath.Path):
-        self._folder = folder
+    Args:
+      folder: the run's.
+      picture: (samples, columns) -> uint8 [H, W, C].
+    """
+
+    def __init__(self, folder: epath.Path, picture: Callable[[np.ndarray, int], np.ndarray] = pictures.sheet):
+        self._folder, self._picture = folder, picture
         self._jsonl: JsonlLog | None = None
         self._events: TensorBoardLog | None = None
         self._progress: Progress | None = None
@@ -239,10 +246,10 @@ class Watcher:
         if time.monotonic() - self._since > 1.0:
             self._images, self._since = 0, time.monotonic()
 
-    def preview(self, step: int, images: np.ndarray, columns: int) -> None:
-        """A grid, as a file and in TensorBoard."""
+    def preview(self, step: int, samples: np.ndarray, columns: int) -> None:
+        """A picture, as a file and in TensorBoard."""
         assert self._events is not None
-        sheet = pictures.grid(pictures.to_uint8(images), columns)
+        sheet = self._picture(samples, columns)
         pictures.save_png(self._folder / "samples" / f"{step:08d}.png", sheet)
         self._events.image(step, "samples", sheet)
 

@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from etils import epath
 
 from ganjax import config as settings
@@ -24,6 +25,7 @@ from ganjax.errors import RunError, UsageError, shortened
 from ganjax.gan import Experiment, GanState
 from ganjax.loop import abstract_state, metric_names, saved_state
 from ganjax.parallel import arrangement
+from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
 
 IDENTITY = ("experiment", "config", "seed", "data")  # what makes a run the same run
@@ -290,6 +292,11 @@ def last_state(
                 f"--checkpoint={checkpoint}: {run.folder} has no checkpoint of that step; {listed}"
             )
         return checkpoints.restore_step(target, step)
+
+
+def picture_of(experiment: Experiment) -> Callable[[np.ndarray, int], np.ndarray]:
+    """(samples as networks give them, columns) -> uint8 [H, W, C]: a grid, unless the experiment differs."""
+    return pictures.sheet if experiment.show is None else experiment.show.picture
 
 
 def check_labels(labels: tuple[int, ...], num_classes: int, flag: str = "--labels") -> None:

@@ -9,16 +9,17 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from ganjax.data import embedded, folder, idx, images, npz, prepared
+from ganjax.data import embedded, folder, idx, images, mat, npz, prepared
 from ganjax.data.dataset import Dataset, fetch_arrays, from_spec, numbered
 from ganjax.data.feed import Feed
+from ganjax.data.plane import Mixture
 from ganjax.data.sampling import batch_indices
 from ganjax.data.source import Source, to_float
 from ganjax.data.zip import Zip
 from ganjax.errors import UsageError, nearest, shortened
 from ganjax.report.files import unusable
 
-__all__ = ["Dataset", "Feed", "Source", "Zip", "batch_indices", "from_spec", "load", "to_float"]
+__all__ = ["Dataset", "Feed", "Mixture", "Source", "Zip", "batch_indices", "from_spec", "load", "to_float"]
 
 
 def load(
@@ -34,11 +35,13 @@ def load(
 
     `random` is noise, for trying things out. `mnist` and other names of TensorFlow Datasets are looked for
     (1) prepared under `data_dir`, read without TensorFlow, (2) in the package (MNIST), (3) for download,
-    which needs TensorFlow and a network. A path is a folder of images, an `.npz`, a folder of idx files, or
-    a prepared copy (a folder that holds dataset_info.json).
+    which needs TensorFlow and a network. `toronto_faces` is the Toronto Face Database, in the `.mat` that it
+    is distributed as, under `data_dir`/toronto_faces. A path is a folder of images, an `.npz`, that `.mat`, a
+    folder of idx files, or a prepared copy (a folder that holds dataset_info.json).
 
     Args:
-      name: the name, or a path: whatever begins with ".", "~" or "/", ends in ".npz", or exists.
+      name: the name, or a path: whatever begins with ".", "~" or "/", ends in ".npz" or
+        ".mat", or exists.
       split: "train", "test", or another that the set has.
       data_dir: where prepared sets lie; default: the variable TFDS_DATA_DIR, else ~/tensorflow_datasets.
       image_size: crop images to these proportions and resize them to this; H = W, or (H, W). None: as
@@ -58,6 +61,8 @@ def load(
     if name != "mnist" and _is_path(name):
         return _from_path(name, split, size, channels, skip_corrupt)
     root = prepared.data_root(data_dir)
+    if name == mat.NAME:
+        return mat.load(mat.find(root, size), name, split, size, channels)
     builder = prepared.find(name, root)
     if builder is None and name == "mnist" and embedded.has_mnist():
         _check_split(name, split, embedded.MNIST_EXAMPLES)
@@ -69,7 +74,7 @@ def load(
 
 def _is_path(name: str) -> bool:
     """Whether it looks like a path or is one; a slash doesn't tell, `cycle_gan/horse2zebra` is a name."""
-    looks = name.startswith((".", "~", "/", os.sep)) or "://" in name or name.endswith(".npz")
+    looks = name.startswith((".", "~", "/", os.sep)) or "://" in name or name.endswith((".npz", ".mat"))
     return looks or "\\" in name or bool(name and epath.Path(name).exists())
 
 
@@ -82,6 +87,8 @@ def _from_path(
     if not path.exists():
         raise UsageError(f"{name}: no such file or folder")
     if not path.is_dir():
+        if path.suffix == ".mat":
+            return mat.load(path, name, split, size, channels)
         if path.suffix != ".npz":
             raise UsageError(f"{name}: expected a folder of images or an .npz with an array 'image'")
         return npz.load(path, name, split, size, channels)

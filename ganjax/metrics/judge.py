@@ -13,6 +13,26 @@ from ganjax.metrics.nearest import nearest_images
 
 NEAREST_QUANTILE = 0.001
 
+METRICS = (
+    "label_agreement",
+    "mean_confidence",
+    "class_shares",
+    "within_class_diversity_ratio",
+    "classifier_frechet_distance",
+    "classifier_frechet_distance_real",
+    "nearest_training_image",
+)  # what `judge` answers with: the first only of conditional models, the last only where it is asked for
+
+# What a model of a set like MNIST should do at least; see `verdict`. Fréchet distances depend too much on the
+# set and the classifier for a bar: they are to be read beside what real images get.
+BARS: Mapping[str, float] = {
+    "class_shares": 0.5,
+    "mean_confidence": 0.9,
+    "label_agreement": 0.98,
+    "within_class_diversity_ratio": 0.8,
+    "nearest_training_image": 0.0,
+}
+
 
 class ImageClassifier(Protocol):
     """What `judge` asks of a classifier; `ganjax.metrics.classifier.Classifier` is one."""
@@ -174,6 +194,46 @@ def judge(
     return results
 
 
+def verdict(results: Mapping[str, Mapping[str, Any]], *, bars: Mapping[str, float] = BARS) -> list[str]:
+    """What speaks against a model: a line for each figure that misses its bar, naming both; none: it passes.
+
+    Args:
+      results: from `judge`; figures that are not among them are passed over.
+      bars: name -> bar. Of `class_shares`, for unconditional models alone (others are told which classes to
+        make): the least share of any class, over the 1 / K that would be its due; 0.5 is 5 % of ten classes.
+        Of `mean_confidence`, `label_agreement` and `within_class_diversity_ratio` (the mean over classes):
+        the least value. Of `nearest_training_image`: the largest share of samples that may lie closer to a
+        training image than the 0.1 % quantile of the test images does; 0: none may.
+    Raises:
+      ValueError: a bar for a figure that there is none for.
+    """
+    lines = []
+    for name, bar in bars.items():
+        if name not in BARS:
+            raise ValueError(f"there is no bar for {name}; {errors.nearest(name, BARS)}")
+        if name not in results:
+            continue
+        result = results[name]
+        value = result["value"]
+        if name == "class_shares":
+            least, due = min(value), 1 / len(value)
+            if "label_agreement" not in results and not least >= bar * due:
+                lines.append(
+                    f"{name}: {least:.2%} of the samples are of class {value.index(least)}, "
+                    f"expected at least {bar * due:.2%} of each"
+                )
+        elif name == "nearest_training_image":
+            if not value <= bar:
+                few = f"at most {bar:.2%}" if bar else "none"
+                lines.append(
+                    f"{name}: {result['count']} samples ({value:.2%}) lie closer to a training image than "
+                    f"{result['threshold']:.3f}, the nearest {result['minimum']:.3f}, expected {few}"
+                )
+        elif not value >= bar:
+            lines.append(f"{name}: {value:.4f}, expected at least {bar}")
+    return lines
+
+
 def _real(
     data: Mapping[str, np.ndarray], name: str, classifier: ImageClassifier
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -238,8 +298,10 @@ def _diversity(
 
 
 def _nearest(images: np.ndarray, train_images: np.ndarray, test_images: np.ndarray) -> dict[str, Any]:
-    distances = nearest_images(images, train_images).distance
-    threshold = float(np.quantile(nearest_images(test_images, train_images).distance, NEAREST_QUANTILE))
+    # In one search, which prepares the training images once.
+    found = nearest_images(np.concatenate([images, test_images]), train_images).distance
+    distances = found[: len(images)]
+    threshold = float(np.quantile(found[len(images) :], NEAREST_QUANTILE))
     closer = int((distances < threshold).sum())
     return {
         "value": closer / len(images),

@@ -6,7 +6,12 @@ import numpy as np
 
 from ganjax import errors
 
-_ROWS, _COLUMNS = 1024, 4096
+_SCORES = 1 << 24  # of a block of queries and all references, at a time
+_COLUMNS = 4096  # references that are turned into floats at a time
+_DIRECTIONS = 64  # that distances are first bounded in
+_LEARN_FROM = 8192  # references that the directions are chosen by
+_FEW = 16  # candidates that are always compared one by one
+_SLACK = 1e-3  # of half a squared distance: far beyond what rounding in float32 does
 
 
 class Nearest(NamedTuple):
@@ -19,8 +24,10 @@ class Nearest(NamedTuple):
 def nearest_images(queries: np.ndarray, references: np.ndarray) -> Nearest:
     """The nearest of `references` to each of `queries`, by Euclidean distance with pixels scaled to [0, 1].
 
-    The search is by matrix products in float32, in chunks; the distance to the one found is then exact.
-    Which of two references is found whose squared distances differ by less than about 1e-4 is open.
+    Distances are exact for uint8. All pairs are compared in a few directions, those in which the references
+    differ most, and by the length of what is left: that is never more than their distance. What may still be
+    nearer than the first guess by this bound is compared in every pixel. Of references that are equally near
+    the first is found; where squared distances differ by less than about 1e-4 it may be the other.
 
     Args:
       queries: uint8 [N, ...].
@@ -37,29 +44,82 @@ def nearest_images(queries: np.ndarray, references: np.ndarray) -> Nearest:
         )
     if not len(references):
         raise errors.UsageError("expected at least 1 reference image, got 0")
-    # One centre for both leaves distances as they are and makes the products smaller, so rounding too.
     pixels = int(np.prod(queries.shape[1:]))
-    flat_queries = queries.reshape(len(queries), pixels)
-    flat_references = references.reshape(len(references), pixels)
-    centre = flat_references.mean(axis=0, dtype=np.float64).astype(np.float32)
+    queries, references = queries.reshape(len(queries), pixels), references.reshape(len(references), pixels)
+    centre = references.mean(axis=0, dtype=np.float64).astype(np.float32)
+    directions = _principal(references, centre)
+    there = _bounding(references, centre, directions)
+    half_norms = np.einsum("nd,nd->n", there, there) / 2
+    index = np.zeros(len(queries), np.int64)
+    squared = np.zeros(len(queries), np.int64)
+    rows = max(_SCORES // len(references), 1)
+    for i in range(0, len(queries), rows):
+        some = queries[i : i + rows]
+        here = _bounding(some, centre, directions)
+        # |q - r|^2 / 2 but for |q|^2 / 2, which does not change which r is nearest.
+        score = here @ there.T
+        np.subtract(half_norms, score, out=score)
+        guess = score.argmin(axis=1)
+        least = _squared(some, references[guess])
+        limit = least / (2 * 255**2) - np.einsum("nd,nd->n", here, here) / 2 + _SLACK
+        possible = score <= limit[:, None]
+        counts = np.count_nonzero(possible, axis=1)
+        # Pair by pair a comparison takes some fifty times as long as in a product of all with all.
+        many = counts > _FEW + len(references) // 64
+        for k in np.flatnonzero((counts > 1) & ~many):
+            candidates = np.flatnonzero(possible[k])
+            distances = _squared(some[k][None], references[candidates])
+            place = distances.argmin()
+            guess[k], least[k] = candidates[place], distances[place]
+        if many.any():
+            guess[many] = _by_products(some[many], references, centre)
+            least[many] = _squared(some[many], references[guess[many]])
+        index[i : i + rows], squared[i : i + rows] = guess, least
+    return Nearest(index, np.sqrt(squared) / 255)
+
+
+def _principal(references: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Orthonormal columns, float32 [pixels, D]: the directions in which references differ most."""
+    pixels = references.shape[1]
+    if pixels <= _DIRECTIONS:
+        return np.eye(pixels, dtype=np.float32)
+    some = references[:: -(-len(references) // _LEARN_FROM)]
+    if pixels > _LEARN_FROM:  # of large images no covariance, whose size is squared: any basis bounds
+        return np.linalg.qr(np.random.default_rng(0).normal(size=(pixels, _DIRECTIONS)))[0].astype(np.float32)
+    values = (some - centre) / np.float32(255)
+    return np.linalg.eigh(values.T @ values)[1][:, -_DIRECTIONS:].astype(np.float32)
+
+
+def _bounding(images: np.ndarray, centre: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """float32 [N, D + 1], as far from each other as images at most: by the triangle inequality, what lies
+    outside of the directions differs at least as much as its length does."""
+    points = np.empty((len(images), directions.shape[1] + 1), np.float32)
+    for i in range(0, len(images), _COLUMNS):
+        values = (images[i : i + _COLUMNS] - centre) / np.float32(255)
+        inside = values @ directions
+        left = np.einsum("nd,nd->n", values, values) - np.einsum("nd,nd->n", inside, inside)
+        points[i : i + _COLUMNS, :-1] = inside
+        points[i : i + _COLUMNS, -1] = np.sqrt(np.maximum(left, 0))
+    return points
+
+
+def _squared(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Squared distances of uint8 [N, pixels], pair by pair, in grey levels: int64 [N]."""
+    difference = some.astype(np.int32) - others
+    return np.einsum("nd,nd->n", difference, difference, dtype=np.int64)
+
+
+def _by_products(queries: np.ndarray, references: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """The nearest references by products in all pixels, int64 [N]: for what the bound tells nothing of."""
+    here = (queries - centre) / np.float32(255)
     best = np.full(len(queries), np.inf, np.float32)
     index = np.zeros(len(queries), np.int64)
     for j in range(0, len(references), _COLUMNS):
-        columns = (flat_references[j : j + _COLUMNS] - centre) / np.float32(255)
-        half_norms = np.einsum("nd,nd->n", columns, columns) / 2
-        for i in range(0, len(queries), _ROWS):
-            rows = (flat_queries[i : i + _ROWS] - centre) / np.float32(255)
-            # |q - r|^2 / 2 but for |q|^2 / 2, which does not change which r is nearest.
-            score = rows @ columns.T
-            np.subtract(half_norms, score, out=score)
-            place = score.argmin(axis=1)
-            value = np.take_along_axis(score, place[:, None], axis=1)[:, 0]
-            nearer = value < best[i : i + _ROWS]
-            best[i : i + _ROWS][nearer] = value[nearer]
-            index[i : i + _ROWS][nearer] = place[nearer] + j
-    distance = np.empty(len(queries), np.float64)
-    for i in range(0, len(queries), _ROWS):
-        found = flat_references[index[i : i + _ROWS]].astype(np.int64)
-        difference = flat_queries[i : i + _ROWS].astype(np.int64) - found
-        distance[i : i + _ROWS] = np.sqrt((difference**2).sum(axis=1)) / 255
-    return Nearest(index, distance)
+        there = (references[j : j + _COLUMNS] - centre) / np.float32(255)
+        score = here @ there.T
+        np.subtract(np.einsum("nd,nd->n", there, there) / 2, score, out=score)
+        place = score.argmin(axis=1)
+        value = np.take_along_axis(score, place[:, None], axis=1)[:, 0]
+        nearer = value < best
+        best[nearer], index[nearer] = value[nearer], place[nearer] + j
+    return index

@@ -105,6 +105,11 @@ def grid(
     return sheet
 
 
+def sheet(images: Any, columns: int) -> np.ndarray:
+    """`grid` of images as networks give them, floats [N, H, W, C] in [-1, 1]."""
+    return grid(to_uint8(images), columns)
+
+
 def strip(frames: np.ndarray, *, padding: int = 2, scale: int | None = None) -> np.ndarray:
     """A film strip: `grid` with all of `frames`, uint8 [T, H, W, C], in one row."""
     return grid(frames, columns=max(len(frames), 1), padding=padding, scale=scale)

@@ -121,11 +121,17 @@ def test_a_member_is_exported_and_loaded(run, several, alone, tmp_path):
 
 
 def test_every_member_is_evaluated(run, several, alone, tmp_path, monkeypatch):
+    limits = []
+
+    def dark(results) -> bool:
+        return results["brightness"]["value"] <= limits[0] if limits else True
+
     def judge(images, labels, **real):
         brightness = {"value": float(images.mean()), "protocol": {"samples": len(images)}}
         return {"brightness": brightness, "listed": {"shares": [len(labels)], "protocol": {}}}
 
     monkeypatch.setattr(evaluate, "judge", judge)
+    monkeypatch.setattr(evaluate, "verdict", lambda results: [] if dark(results) else ["too bright"])
     monkeypatch.setattr(evaluate, "METRICS", ("brightness", "listed"))
     monkeypatch.setattr(evaluate, "cached_classifier", lambda *args: Classifier())
     monkeypatch.setattr(embedded, "RANDOM_EXAMPLES", {"train": 20, "test": 20})
@@ -148,6 +154,17 @@ def test_every_member_is_evaluated(run, several, alone, tmp_path, monkeypatch):
     }
     assert "value" not in found["listed"]
     assert found["listed"]["members"] == [{"seed": seed, "shares": [100]} for seed in (3, 4)]
+
+    assert found["verdict"]["value"]
+    assert found["verdict"]["against"] == []
+    limits.append(min(values))
+    brighter = 3 + int(np.argmax(values))
+    verdict = evaluated(several)["verdict"]
+    assert not verdict["value"]
+    assert verdict["against"] == [f"seed {brighter}: too bright"]
+    assert [member["value"] for member in verdict["members"]] == [seed != brighter for seed in (3, 4)]
+    limits[:] = [max(values)]
+    assert evaluated(alone[brighter - 3])["verdict"]["value"]
 
 
 class Classifier:

@@ -252,6 +252,14 @@ def test_evaluate(run, trained, tmp_path, monkeypatch):
     found = json.loads(out.read_text())
     assert json.loads(answer.out) == found
     assert set(found) >= {"label_agreement", "mean_confidence", "within_class_diversity_ratio"}
+    # Noise judged by brightness: it can't pass.
+    assert found["verdict"]["value"] is False
+    assert [line.split(":")[0] for line in found["verdict"]["against"]][:2] == [
+        "mean_confidence",
+        "label_agreement",
+    ]
+    said = [line for line in answer.err.splitlines() if line.startswith("verdict: ")]
+    assert said == [f"verdict: {line}" for line in found["verdict"]["against"]]
     for metric in found.values():
         assert metric["protocol"]["step"] == 4
         assert metric["protocol"]["seeds"] == "0-999"
@@ -270,13 +278,23 @@ def test_evaluate(run, trained, tmp_path, monkeypatch):
 
 def test_the_metrics_that_are_known_are_those_there_are(run, trained, tmp_path, monkeypatch):
     from ganjax.cli import evaluate
+    from ganjax.metrics.judge import METRICS
 
     monkeypatch.setattr("ganjax.cli.evaluate.cached_classifier", lambda *args: Classifier())
     monkeypatch.setattr(embedded, "RANDOM_EXAMPLES", {"train": 1000, "test": 64})
     answer = run(
         f"--workdir={trained}", "--mode=evaluate", "--num_samples=1000", f"--out={tmp_path / 'e.json'}"
     )
-    assert set(json.loads(answer.out)) == set(evaluate.METRICS)
+    assert set(json.loads(answer.out)) == {*METRICS, "verdict"}
+    assert json.loads(answer.out)["verdict"]["protocol"]["metrics"] == list(METRICS)
+
+    # Of large sets the nearest images are searched for only by name.
+    monkeypatch.setattr(evaluate, "NEAREST_PAIRS", 1000 * (1000 + 64) - 1)
+    flags = (f"--workdir={trained}", "--mode=evaluate", "--num_samples=1000", f"--out={tmp_path / 'e.json'}")
+    answer = run(*flags)
+    assert "nearest training images: left out" in answer.err
+    assert set(json.loads(answer.out)) == {*METRICS[:-1], "verdict"}
+    assert list(json.loads(run(*flags, f"--metrics={METRICS[-1]}").out)) == [METRICS[-1]]
 
 
 def test_a_mode_of_the_familys_own(run, trained):

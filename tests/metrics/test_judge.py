@@ -6,7 +6,7 @@ import pytest
 from ganjax import errors
 from ganjax.metrics.classifier import Outputs
 from ganjax.metrics.frechet import frechet_distance, gaussian_statistics
-from ganjax.metrics.judge import judge
+from ganjax.metrics.judge import BARS, METRICS, judge, verdict
 
 
 class Stub:
@@ -61,15 +61,7 @@ def test_real_images_look_real():
 def test_every_figure_states_its_protocol():
     samples = made(200, 2)
     results = judge(samples["image"], samples["label"], nearest=True, seed=3, **REAL)
-    assert set(results) == {
-        "label_agreement",
-        "mean_confidence",
-        "class_shares",
-        "within_class_diversity_ratio",
-        "classifier_frechet_distance",
-        "classifier_frechet_distance_real",
-        "nearest_training_image",
-    }
+    assert tuple(results) == METRICS
     for result in results.values():
         protocol = result["protocol"]
         assert {"samples", "classifier", "seed", "real_split", "real_count"} <= set(protocol)
@@ -167,3 +159,69 @@ def test_refusals():
     flat = {"image": np.zeros_like(TRAIN["image"]), "label": TRAIN["label"]}
     with pytest.raises(errors.RunError, match="all equal"):
         judge(image, label, train=flat, test=TEST, classifier=Stub())
+
+
+def figures(**values):
+    """Results that just pass, as `judge` gives them, and what is changed of them."""
+    passing = {
+        "mean_confidence": {"value": 0.9},
+        "class_shares": {"value": [0.05, *[0.95 / 9] * 9]},
+        "within_class_diversity_ratio": {"value": 0.8, "minimum": 0.1},
+        "classifier_frechet_distance": {"value": 1e9},
+        "nearest_training_image": {"value": 0.0, "count": 0, "minimum": 3.0, "threshold": 2.5},
+    }
+    return passing | values
+
+
+def test_the_verdict_is_empty_for_what_passes():
+    assert verdict(figures()) == []
+    assert verdict(figures(label_agreement={"value": 0.98})) == []
+    assert verdict({}) == []
+    samples = made(200, 2)
+    results = judge(samples["image"], samples["label"], nearest=True, **REAL)
+    results["nearest_training_image"] |= {"value": 0.0, "count": 0}  # of 200 real images a few may be closer
+    assert verdict(results) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "result", "line"),
+    [
+        ("mean_confidence", {"value": 0.8999}, "mean_confidence: 0.8999, expected at least 0.9"),
+        ("mean_confidence", {"value": float("nan")}, "mean_confidence: nan, expected at least 0.9"),
+        ("label_agreement", {"value": 0.979}, "label_agreement: 0.9790, expected at least 0.98"),
+        (
+            "within_class_diversity_ratio",
+            {"value": 0.7},
+            "within_class_diversity_ratio: 0.7000, expected at least 0.8",
+        ),
+        (
+            "class_shares",
+            {"value": [0.12] * 3 + [0.04] + [0.1] * 6},
+            "class_shares: 4.00% of the samples are of class 3, expected at least 5.00% of each",
+        ),
+        (
+            "nearest_training_image",
+            {"value": 0.003, "count": 3, "minimum": 1.0, "threshold": 2.5},
+            "nearest_training_image: 3 samples (0.30%) lie closer to a training image than 2.500, "
+            "the nearest 1.000, expected none",
+        ),
+    ],
+)
+def test_the_verdict_names_figure_value_and_bar(name, result, line):
+    assert verdict(figures(**{name: result})) == [line]
+
+
+def test_bars_of_ones_own():
+    results = figures(nearest_training_image={"value": 0.003, "count": 3, "minimum": 1.0, "threshold": 2.5})
+    assert verdict(results, bars={**BARS, "nearest_training_image": 0.003}) == []
+    assert verdict(results, bars={"mean_confidence": 0.95}) == [
+        "mean_confidence: 0.9000, expected at least 0.95"
+    ]
+    with pytest.raises(ValueError, match="there is no bar for classifier_frechet_distance"):
+        verdict(results, bars={"classifier_frechet_distance": 3.0})
+
+
+def test_which_classes_a_conditional_model_makes_is_asked_of_it():
+    shares = {"value": [1.0] + [0.0] * 9}
+    assert len(verdict(figures(class_shares=shares))) == 1
+    assert verdict(figures(class_shares=shares, label_agreement={"value": 1.0})) == []

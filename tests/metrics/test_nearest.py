@@ -12,9 +12,12 @@ def test_agrees_with_all_pairs_in_any_chunks(monkeypatch):
     references = draw.integers(0, 256, (41, 3, 4, 3), dtype=np.uint8)
     difference = (queries[:, None].astype(float) - references[None]).reshape(17, 41, -1) / 255
     distances = np.linalg.norm(difference, axis=-1)
-    for rows, columns in ((1024, 4096), (5, 7), (1, 1)):
-        monkeypatch.setattr(nearest, "_ROWS", rows)
+    # All directions and few, where bounds tell little; all candidates one by one, and by products.
+    for scores, columns, directions, few in ((1 << 24, 4096, 64, 16), (200, 7, 3, 100), (41, 1, 3, 0)):
+        monkeypatch.setattr(nearest, "_SCORES", scores)
         monkeypatch.setattr(nearest, "_COLUMNS", columns)
+        monkeypatch.setattr(nearest, "_DIRECTIONS", directions)
+        monkeypatch.setattr(nearest, "_FEW", few)
         found = nearest_images(queries, references)
         np.testing.assert_array_equal(found.index, distances.argmin(axis=1))
         np.testing.assert_allclose(found.distance, distances.min(axis=1), rtol=1e-12)
