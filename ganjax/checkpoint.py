@@ -366,7 +366,8 @@ class Checkpoints:
         for name, leaf in leaves.items():
             # jax's issubdtype: numpy's does not count bfloat16 among the floats
             if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(leaf).all():
-                raise RunError(f"step {step}: {name} is not finite. {self._last_good()}")
+                whose = _first_not_finite(leaf, meta.get("members", []))
+                raise RunError(f"step {step}: {name} is not finite{whose}. {self._last_good()}")
         reason = ""
         try:
             # Orbax refuses arrays of size zero: their form alone is kept.
@@ -536,6 +537,14 @@ def _value(best: Best, step: int, meta: dict[str, Any]) -> dict[int, float]:
     metrics = meta.get("metrics")
     value = metrics.get(best.metric) if isinstance(metrics, dict) else None
     return {step: value} if isinstance(value, int | float) and abs(value) < math.inf else {}
+
+
+def _first_not_finite(leaf: np.ndarray, members: list[dict[str, Any]]) -> str:
+    """Of a leaf of several members (`ganjax.members`), the seed of the first whose part is not finite."""
+    for part, member in zip(leaf, members, strict=False) if members else ():
+        if not np.isfinite(part).all():
+            return f" with seed {member['seed']}"
+    return ""
 
 
 def _json_digest(meta: dict[str, Any]) -> str:

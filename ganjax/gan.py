@@ -207,6 +207,7 @@ class Experiment(NamedTuple):
     Attributes:
       stages: at least one.
       num_classes: how many classes a sample can be asked for by label; 0: it takes no labels.
+      seeds: how many members one run trains: the run's seed, and the next ones (`ganjax.members`).
       modes: name -> function, what the family adds to the command line.
       show: how samples are shown; None: they are images, in a grid.
       judge: how samples are judged; None: as images of a labelled set (`ganjax.metrics.judge`).
@@ -214,6 +215,7 @@ class Experiment(NamedTuple):
 
     stages: tuple[Stage, ...]
     num_classes: int = 0
+    seeds: int = 1
     modes: Mapping[str, Callable] = {}
     show: Show | None = None
     judge: Judge | None = None

@@ -19,9 +19,9 @@ from etils import epath
 from jax import export as jax_export
 
 from ganjax import config as settings
-from ganjax import data
+from ganjax import data, members
 from ganjax import export as exports
-from ganjax.checkpoint import Checkpoints, flatten, unflatten
+from ganjax.checkpoint import Checkpoints, fingerprint, flatten, unflatten
 from ganjax.errors import RunError, UsageError, nearest, one_line
 from ganjax.export import DESCRIPTION, FROM_LATENTS, FROM_SEEDS, LATENTS, WEIGHTS
 from ganjax.gan import Array, Experiment, Gan, GanState
@@ -53,7 +53,7 @@ class Generator:
       image_shape: (H, W, C), or the shape of one sample of what else the model generates.
       latent_shape: (Z,); None for a model without latents.
       step: of the run, the one at which the weights were saved.
-      fingerprint: of the whole state that they are from, as result.json has it.
+      fingerprint: of the whole state that they are from, as result.json has it where a run has one seed.
       options: the names of the family's options that it takes; () where it draws by exported functions.
     """
 
@@ -145,7 +145,9 @@ class Generator:
         return values.astype(np.int32)
 
 
-def load_generator(path: epath.PathLike, *, experiment: ModuleType | None = None) -> Generator:
+def load_generator(
+    path: epath.PathLike, *, experiment: ModuleType | None = None, member: int = 0
+) -> Generator:
     """The generator in a folder that --mode=export wrote, or that of the last checkpoint in a run's folder.
 
     The code of its experiment is looked for by name among those that come with ganjax, and nowhere else: what
@@ -156,18 +158,21 @@ def load_generator(path: epath.PathLike, *, experiment: ModuleType | None = None
     Args:
       path: of the folder.
       experiment: the experiment's module, with its `Config` and `build`.
+      member: of a run of several seeds, whose generator; 0 is the first seed's. An exported one has no other.
     Raises:
       RunError: the folder holds neither, or its files are missing, damaged, altered, or do not fit the code.
-      UsageError: `experiment` is no experiment's module.
+      UsageError: `experiment` is no experiment's module, or the run has no such member.
     """
     for part in ("Config", "build"):
         if experiment is not None and not hasattr(experiment, part):
             raise UsageError(f"experiment={experiment!r}: not an experiment, it has no {part}")
     folder = epath.Path(path).expanduser()
     if (folder / DESCRIPTION).exists():
+        if member:
+            raise UsageError(f"member={member}: {folder} is an exported generator, which is of one seed")
         return _exported(folder, experiment)
     if (folder / "config.json").exists():
-        return _trained(folder, experiment)
+        return _trained(folder, experiment, member)
     if not folder.is_dir():
         raise RunError(f"{folder} is no folder; name one that --mode=export wrote, or a run's")
     raise RunError(
@@ -206,7 +211,7 @@ def _exported(folder: epath.Path, module: ModuleType | None) -> Generator:
     return Generator(description, source)
 
 
-def _trained(folder: epath.Path, module: ModuleType | None) -> Generator:
+def _trained(folder: epath.Path, module: ModuleType | None, member: int) -> Generator:
     from ganjax.cli.workdir import read_config
 
     record = read_config(folder)
@@ -222,15 +227,19 @@ def _trained(folder: epath.Path, module: ModuleType | None) -> Generator:
         raise RunError(
             f"{folder / 'config.json'} does not fit {record['experiment']} ({one_line(error)})"
         ) from error
+    members.check_member(member, record["seed"], experiment.seeds, "member")
     found = None
     if (folder / "checkpoints").exists():
         found = Checkpoints(folder / "checkpoints", read_only=True).restore(
-            lambda meta: abstract_state(experiment, meta["stage"]),
+            lambda meta: members.form_of(abstract_state(experiment, meta["stage"]), experiment.seeds),
             lambda text: warnings.warn(text, stacklevel=5),
         )
     if found is None:
         raise RunError(f"{folder} holds no checkpoint yet; train first")
     state, meta = found
+    if experiment.seeds > 1:
+        state = members.of(state, member, experiment.seeds)
+        meta = {**meta, "fingerprint": fingerprint(state)}
     state = state.replace(opt_state={})
     gan, shapes = experiment.stages[meta["stage"]].gan, exports.shapes_of(state)
     image_shape, latent_shape = exports.sample_shapes(gan, shapes, experiment.num_classes)

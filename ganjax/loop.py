@@ -14,17 +14,17 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
-from ganjax import hosts
+from ganjax import hosts, members
 from ganjax.checkpoint import Checkpoints, fingerprint
 from ganjax.data import Feed, Source
 from ganjax.errors import RunError
-from ganjax.gan import Array, Experiment, GanState, Show, Stage, due_phases
+from ganjax.gan import Array, Experiment, GanState, Show, due_phases
 from ganjax.parallel import VOTE, Runner, arrangement, state_at_first
 from ganjax.sampling import Sampler
 from ganjax.step import step_context, train_step
@@ -37,7 +37,7 @@ class Observer(Protocol):
         """Training starts at `step` (0, or where a checkpoint was)."""
 
     def progress(self, step: int, images: int, metrics: Mapping[str, float]) -> None:
-        """A step was done, on so many images. `metrics` are the latest values, and change later."""
+        """A step was done, on so many images. `metrics` are the latest values, means over the members."""
 
     def log(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         """A line for the logs. `seconds`: since the start, summed over resumes."""
@@ -76,15 +76,16 @@ class Result(NamedTuple):
 
     Attributes:
       step: global.
-      images_seen: over all resumes.
+      images_seen: by each member, over all resumes.
       wall_seconds: from the start to the last step, summed over resumes.
       first_step_seconds: from the start of this process to the end of its first step; None if it took none.
-      images_per_second: in the steady state of this process, compile time apart.
+      images_per_second: of each member, in the steady state of this process, compile time apart.
       compile_seconds: of this process: for tracing, and compiling or loading what the compilation cache has.
       resumed_from: the steps at which the run was taken up again.
       fingerprint: of the state.
-      metrics: the last value of each.
+      metrics: the last value of each; of several seeds `ganjax.members.summary`.
       interrupted: the run was asked to stop before its end.
+      members: of several seeds, {"seed": s, "metrics": the last value of each} one by one.
     """
 
     step: int
@@ -97,6 +98,7 @@ class Result(NamedTuple):
     fingerprint: str
     metrics: dict[str, float]
     interrupted: bool
+    members: tuple[dict[str, Any], ...] = ()
 
 
 def stage_key(seed: int, stage: int) -> Array:
@@ -105,7 +107,7 @@ def stage_key(seed: int, stage: int) -> Array:
 
 
 def abstract_state(experiment: Experiment, stage: int) -> GanState:
-    """Shapes and types of a stage's state; reads no data."""
+    """Shapes and types of a stage's state, of one member; reads no data."""
     gan, data, _, batch_size, _ = experiment.stages[stage]
     return jax.eval_shape(
         lambda key, raw: state_at_first(gan, data.transform, key, raw),
@@ -119,7 +121,7 @@ def _zeros(form: GanState) -> GanState:
 
 
 def metric_names(experiment: Experiment) -> list[str]:
-    """Names of the metrics that the steps report, of all stages, sorted; reads no data, compiles nothing."""
+    """Names of the metrics that the run reports, of all stages, sorted; reads no data, compiles nothing."""
     names: set[str] = set()
     for index, (gan, data, steps, batch_size, _) in enumerate(experiment.stages):
 
@@ -130,11 +132,11 @@ def metric_names(experiment: Experiment) -> list[str]:
         state, raw, key = abstract_state(experiment, index), data.example(batch_size), stage_key(0, index)
         for due in {due_phases(gan, step) for step in range(steps)}:
             names |= set(jax.eval_shape(functools.partial(metrics, due=due), state, raw, key))
-    return sorted(names)
+    return members.names(names, experiment.seeds)
 
 
 def saved_state(experiment: Experiment, meta: Mapping[str, Any]) -> GanState:
-    """Shapes and types of the state in a checkpoint that has this meta.
+    """Shapes and types of the state in a checkpoint that has this meta, of all members.
 
     Raises:
       ValueError: the meta is not one that `train` saves of this experiment.
@@ -150,7 +152,9 @@ def saved_state(experiment: Experiment, meta: Mapping[str, Any]) -> GanState:
     ):
         if type(meta.get(name)) is not kind or not fits(meta[name]):
             raise ValueError(f"its meta has no {name}, or one that is never saved")
-    return abstract_state(experiment, meta["stage"])
+    if experiment.seeds > 1 and not members.are_saved(meta.get("members"), experiment.seeds):
+        raise ValueError("its meta has no members, or such as are never saved")
+    return members.form_of(abstract_state(experiment, meta["stage"]), experiment.seeds)
 
 
 def preview_inputs(num_classes: int, show: Show | None = None) -> tuple[np.ndarray, np.ndarray | None, int]:
@@ -189,7 +193,7 @@ def train(
 
     Args:
       experiment: what to train.
-      seed: of everything random.
+      seed: of everything random; of several seeds (`Experiment.seeds`), the first.
       observer: is told what happens.
       checkpoints: where the run is kept; None keeps it nowhere. They are written in the background, and are
         whole when this returns. Of several processes, process 0's.
@@ -205,7 +209,9 @@ def train(
       started: `time.monotonic()` at which the process started, for `wall_seconds`.
     Raises:
       RunError: a loss is not finite, a checkpoint can't be written or read, or the data can't be read.
+      UsageError: the arrangement is not to be had, or the last seed is too large.
     """
+    members.check(seed, experiment.seeds)
     training = _Training(
         experiment=experiment,
         seed=seed,
@@ -233,7 +239,7 @@ class _Dispatched(NamedTuple):
 
     first: int  # global, of the first step: the number of steps before it
     dues: list[tuple[int, ...]]
-    metrics: Mapping[str, Array]  # of shape [], or [window] where several steps were dispatched
+    metrics: Mapping[str, Any]  # as the runner gave them
 
 
 @dataclasses.dataclass
@@ -256,6 +262,7 @@ class _Training:
     step: int = 0  # global
     images: int = 0
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    by_member: list[dict[str, float]] = dataclasses.field(init=False)
     resumed_from: list[int] = dataclasses.field(default_factory=list)
     earlier_seconds: float = 0.0  # of the processes before this one
     wall_seconds: float = 0.0
@@ -271,6 +278,9 @@ class _Training:
     open_feeds: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
     told: set[str] = dataclasses.field(default_factory=set)  # of damaged images
 
+    def __post_init__(self) -> None:
+        self.by_member = [{} for _ in range(self.seeds)]
+
     def run(self) -> Result:
         stages = self.experiment.stages
         total = sum(stage.steps for stage in stages)
@@ -281,14 +291,18 @@ class _Training:
         while True:
             stage = stages[index]
             placed = arrangement(self.parallel, stage.batch_size, self.model_parallel, self.deterministic)
-            runner = Runner(
-                placed, stage.gan, stage.data.transform, stage.batch_size, stage.steps, self.window
+            runner = members.runner(
+                self.seeds,
+                functools.partial(abstract_state, self.experiment, index),
+                placed,
+                stage.gan,
+                stage.data.transform,
+                stage.batch_size,
+                stage.steps,
+                self.window,
             )
             if created:
-                old = state
-                state = runner.create(stage_key(self.seed, index), stage.data.example(stage.batch_size))
-                if old is not None and stage.inherit is not None:
-                    state = stage.inherit(state, old)
+                state = members.joined(self._create(index, runner, state), self.seeds)
                 state = hosts.shared_arrays(state)  # which another kind of processor might round otherwise
             assert state is not None
             self.sampler = Sampler(stage.gan)
@@ -314,7 +328,32 @@ class _Training:
             fingerprint=end,
             metrics=self.metrics,
             interrupted=self.stopping,
+            members=tuple(self._told_by_member()),
         )
+
+    @property
+    def seeds(self) -> int:
+        """How many members there are."""
+        return self.experiment.seeds
+
+    def _create(self, index: int, runner: Runner, old: GanState | None) -> Iterator[GanState]:
+        """A stage's first state, member by member, from the host state that the stage before it left."""
+        stage = self.experiment.stages[index]
+        example = stage.data.example(stage.batch_size)
+        for member in range(self.seeds):
+            state = runner.create(stage_key(self.seed + member, index), example)
+            if old is not None and stage.inherit is not None:
+                state = stage.inherit(state, members.of(old, member, self.seeds))
+            yield state
+
+    def _told_by_member(self) -> list[dict[str, Any]]:
+        """Of several seeds, each with its last metrics."""
+        if self.seeds == 1:
+            return []
+        return [
+            {"seed": self.seed + member, "metrics": dict(metrics)}
+            for member, metrics in enumerate(self.by_member)
+        ]
 
     def _restore(self) -> tuple[int, GanState | None]:
         """The stage and state of the last checkpoint; stage 0 and None at the start of a run."""
@@ -330,10 +369,12 @@ class _Training:
         meta = hosts.shared(found and found[1])
         if meta is None:
             return 0, None
-        state = found[0] if found else _zeros(abstract_state(self.experiment, meta["stage"]))
+        state = found[0] if found else _zeros(saved_state(self.experiment, meta))
         state = hosts.shared_arrays(state)
         self.step = self.saved_step = meta["step"]
         self.images, self.metrics = meta["images_seen"], meta["metrics"]
+        each = [member["metrics"] for member in meta["members"]] if self.seeds > 1 else [self.metrics]
+        self.by_member = [dict(metrics) for metrics in each]
         self.earlier_seconds = self.wall_seconds = meta["wall_seconds"]
         self.resumed_from = [*meta["resumed_from"], *([self.step] if self.step < self.stop else [])]
         return meta["stage"], state
@@ -341,18 +382,20 @@ class _Training:
     def _train_stage(self, index: int, runner: Runner, host: GanState) -> GanState:
         """Steps until the stage or the run ends; takes and returns the state on the host."""
         stage = self.experiment.stages[index]
-        local = int(host.step)
+        local = int(members.of(host, 0, self.seeds).step)
+        source = stage.data if self.seeds == 1 else members.MemberSource(stage.data, self.seeds)
         stop = min(self.stop, self.step - local + stage.steps)
         if self.step >= stop:
             return host
         first_image = self.images - local * stage.batch_size
         if self.step == 0 and self.schedule.preview_steps:
             self._preview(host)
-        key = stage_key(self.seed, index)
-        resident = stage.data.resident() if self.window > 1 else None
+        key = members.keys([stage_key(self.seed + member, index) for member in range(self.seeds)])
+        resident = source.resident() if self.window > 1 else None
         arrays = None if resident is None else runner.put_resident(resident)
         batches = stop - self.step if arrays is None else 0
-        feed = self._feed(stage, runner.rows, first_image + local * stage.batch_size, batches)
+        first = first_image + local * stage.batch_size
+        feed = self._feed(source, stage.batch_size, runner.rows, first, batches)
         state = runner.put(host)
         pending: _Dispatched | None = None
         steady: tuple[float, float, int] | None = None
@@ -363,7 +406,7 @@ class _Training:
                 state, metrics = runner.step(state, next(feed), key, local, vote)
             else:
                 starts = [first_image + (local + i) * stage.batch_size for i in range(count)]
-                indices = [stage.data.indices(self.seed, start, stage.batch_size) for start in starts]
+                indices = [source.indices(self.seed, start, stage.batch_size) for start in starts]
                 state, metrics = runner.steps(state, arrays, indices, key, local, vote)
             self._tell_skipped(stage.data)
             dues = [due_phases(stage.gan, local + i) for i in range(count)]
@@ -411,13 +454,13 @@ class _Training:
         feed.close()
         return runner.get(state)
 
-    def _feed(self, stage: Stage, rows: slice, first: int, count: int) -> Feed:
-        """This process's rows of the stage's next `count` batches; closed when the run ends or fails."""
+    def _feed(self, source: Source, batch_size: int, rows: slice, first: int, count: int) -> Feed:
+        """This process's rows of the next `count` batches; closed when the run ends or fails."""
         feed = Feed(
-            stage.data,
+            source,
             seed=self.seed,
             first=first,
-            batch_size=stage.batch_size,
+            batch_size=batch_size,
             count=count,
             rows=rows,
             workers=self.data_workers,
@@ -435,21 +478,27 @@ class _Training:
         """Reads the metrics of a dispatch, checks every one of them, and passes them on.
 
         Raises:
-          RunError: one is not finite; names the step and the metric.
+          RunError: one is not finite; names the step, the metric and, of several seeds, the seed.
         """
         if dispatched is None:
             return
-        columns = {name: np.atleast_1d(x) for name, x in jax.device_get(dispatched.metrics).items()}
-        if VOTE in columns:
-            self.vote = int(columns.pop(VOTE)[0])
+        metrics = dict(dispatched.metrics)
+        if VOTE in metrics:
+            self.vote = int(jax.device_get(metrics.pop(VOTE)))
+        columns = members.columns(metrics, self.seeds)
         for i, due in enumerate(dispatched.dues):
             step = dispatched.first + i + 1
-            values = {name: float(columns[name][i]) for name in runner.metric_names[due]}
-            for name, value in values.items():
-                if not np.isfinite(value):
-                    raise RunError(f"step {step}: {name} is {value}. {self._last_good()}")
-            self.metrics.update(values)
-            self.observer.progress(step, batch_size, self.metrics)
+            for member, latest in enumerate(self.by_member):
+                values = {name: float(columns[name][i, member]) for name in runner.metric_names[due]}
+                for name, value in values.items():
+                    if not math.isfinite(value):
+                        whose = f" with seed {self.seed + member}" if self.seeds > 1 else ""
+                        raise RunError(f"step {step}: {name} is {value}{whose}. {self._last_good()}")
+                latest.update(values)
+            self.metrics.update(members.summary(self.by_member))
+            # Without the standard deviations, which would double the line
+            means = {name: self.metrics[name] for name in self.by_member[0]}
+            self.observer.progress(step, batch_size, means)
             if self.schedule.log_steps and step % self.schedule.log_steps == 0:
                 seconds = self.earlier_seconds + time.monotonic() - self.started
                 self.observer.log(step, seconds, self.metrics)
@@ -466,14 +515,17 @@ class _Training:
             "resumed_from": self.resumed_from,
             "metrics": self.metrics,
         }
+        if self.seeds > 1:
+            meta["members"] = self._told_by_member()
         self.checkpoints.save(self.step, state, meta, background=True)
         self.saved_step, self.saved_time = self.step, time.monotonic()
 
     def _preview(self, state: GanState) -> None:
-        """Draws the fixed samples from a state on the host, unless this step's were drawn."""
+        """Draws the first member's fixed samples from a host state, unless this step's were drawn."""
         if self.step != self.previewed_step and hosts.is_first():
             seeds, labels, columns = preview_inputs(self.experiment.num_classes, self.experiment.show)
-            self.observer.preview(self.step, self.sampler(state, seeds, labels), columns)
+            first = members.of(state, 0, self.seeds)
+            self.observer.preview(self.step, self.sampler(first, seeds, labels), columns)
             self.previewed_step = self.step
 
     def _is_due(self, steps: int) -> bool:

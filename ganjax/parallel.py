@@ -153,7 +153,7 @@ def state_at_first(gan: Gan, transform: Callable, key: Array, raw: Tree) -> GanS
 
 
 class Runner:
-    """Steps of one `Gan` on one arrangement of devices.
+    """Steps of one `Gan` on one arrangement of devices. `ganjax.members` has those of several seeds.
 
     Where there are several processes, each calls the same methods in the same order.
 
@@ -179,6 +179,7 @@ class Runner:
         self.placed, self.kind, self.devices = placed, placed.kind, placed.devices
         self.gan, self.batch_size, self.window = gan, batch_size, window
         self.rows = placed.rows(batch_size)  # of each batch, what this process reads
+        self._metric_shape: tuple[int, ...] = ()  # of what `_one` gives
         self._transform = transform
         self._num_steps = num_steps
         grid = np.array(self.devices).reshape(placed.parts, placed.model_parallel)
@@ -340,7 +341,7 @@ class Runner:
         def padded(branch):
             def run(state, raw):
                 state, metrics = branch(state, raw, key)
-                missing = jnp.full((), jnp.nan, jnp.float32)
+                missing = jnp.full(self._metric_shape, jnp.nan, jnp.float32)
                 return state, {name: metrics.get(name, missing) for name in names}
 
             return run
@@ -350,7 +351,7 @@ class Runner:
             state, metrics = jax.lax.switch(which[i], [padded(b) for b in branches], state, gather(i))
             return state, {name: history[name].at[i].set(metrics[name]) for name in names}
 
-        history = {name: jnp.full((self.window,), jnp.nan, jnp.float32) for name in names}
+        history = {name: jnp.full((self.window, *self._metric_shape), jnp.nan, jnp.float32) for name in names}
         state, history = jax.lax.fori_loop(0, count, body, (state, history))
         return state, history | self._counted(vote, axis_name)
 

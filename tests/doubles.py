@@ -91,6 +91,7 @@ def toy_gan(
     spoil_gradient: Callable[[jax.Array, jax.Array], jax.Array] = lambda step, value: value,
     optimizer: optax.GradientTransformation | None = None,
     hidden: int = 5,
+    convolves: bool = False,
 ) -> Gan:
     """Two dense players, a generator that is due every other step, and a pool of old fakes.
 
@@ -101,6 +102,7 @@ def toy_gan(
       spoil_gradient: changes what the discriminator's loss is differentiated through, and not its value.
       optimizer: of both players.
       hidden: how wide the players are.
+      convolves: the discriminator begins with a convolution.
     """
     optimizer = optimizer or optax.adam(1e-2)
 
@@ -121,6 +123,9 @@ def toy_gan(
             }
             for player, (n_in, n_out) in sizes.items()
         }
+        if convolves:
+            kernel = jax.random.normal(random.stream(key, "kernel"), (3, 3, 1, 1)) / 3
+            params["discriminator"]["kernel"] = kernel
         stats = {"generator": {"mean": jnp.zeros(PIXELS)}}
         return params, stats, {"pool": jnp.zeros((2, *SHAPE)), "filled": jnp.zeros((), jnp.int32)}
 
@@ -130,6 +135,11 @@ def toy_gan(
         return jnp.tanh(dense(params, z)).reshape(-1, *SHAPE)
 
     def logits(params: Any, images: jax.Array) -> jax.Array:
+        if convolves:
+            layout = ("NHWC", "HWIO", "NHWC")
+            images = jax.lax.conv_general_dilated(
+                images, params["kernel"], (1, 1), "SAME", dimension_numbers=layout
+            )
         return dense(params, images.reshape(-1, PIXELS))[:, 0]
 
     def discriminator_loss(params: Any, state: GanState, batch: Batch, context: Context):
@@ -180,14 +190,14 @@ def keep_training(new: GanState, old: GanState) -> GanState:
     return new.replace(params=old.params, ema=old.ema, stats=old.stats, carry=old.carry)
 
 
-def toy_experiment(steps: tuple[int, ...] = (5, 4), **options: Any) -> Experiment:
+def toy_experiment(steps: tuple[int, ...] = (5, 4), seeds: int = 1, **options: Any) -> Experiment:
     """Stages of 5 and 4 steps with batches of 8 and 4, the second going on from the first."""
     source = Images(num_classes=options.get("num_classes", 0))
     stages = tuple(
         Stage(toy_gan(**options), source, count, 8 if i == 0 else 4, keep_training if i else None)
         for i, count in enumerate(steps)
     )
-    return Experiment(stages, num_classes=options.get("num_classes", 0))
+    return Experiment(stages, num_classes=options.get("num_classes", 0), seeds=seeds)
 
 
 class Call(NamedTuple):

@@ -71,6 +71,8 @@ def test_its_settings(name):
     assert config.from_json(module.Config, config.to_json(settings)) == settings
     for key in keys:
         assert f"--config.{key}" in config.describe(module.Config)
+    if "seeds" in keys:
+        assert tiny(name, seeds=2).seeds == 2  # and not parsed and forgotten
 
 
 @pytest.mark.parametrize("name", NAMES)

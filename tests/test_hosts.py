@@ -173,6 +173,25 @@ def test_one_process_goes_on_where_two_were(of_one_process, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("convolves", ["false", "true"])
+def test_several_seeds_over_two_processes(tmp_path, convolves):
+    """Together, and in turn; stopped by process 1's word, and taken up again."""
+    if jax.device_count() != 4:
+        pytest.skip("compares with four devices in one process")
+    more = ("--config.seeds=2", f"--config.convolves={convolves}", "--config.pause=0.02")
+    assert main(words(tmp_path / "one", *more), package="experiments") == 0
+    processes = start(words(tmp_path / "two", *more))
+    wait_for_step(tmp_path / "two", 5, processes[0])
+    processes[1].send_signal(signal.SIGTERM)
+    assert [code for code, _, _ in finish(processes)] == [143, 143]
+    answers = finish(start(words(tmp_path / "two", *more)))
+    assert [code for code, _, _ in answers] == [0, 0], answers
+    one, two = result_of(tmp_path / "one"), result_of(tmp_path / "two")
+    assert len(two["resumed_from"]) == 1
+    assert (two["fingerprint"], two["members"]) == (one["fingerprint"], one["members"])
+
+
+@pytest.mark.slow
 def test_sharded_over_two_processes(tmp_path):
     """A model that is spread over the devices of both, saved and taken up again."""
     workdir, whole = tmp_path / "parts", tmp_path / "whole"

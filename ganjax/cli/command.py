@@ -143,6 +143,7 @@ _BELONGS_TO = {
     "log_steps": ("train",),
     "preview_steps": ("train",),
     "checkpoint": ("sample", "interpolate", "evaluate", "export"),
+    "member": ("sample", "interpolate", "export"),
     "seeds": ("sample", "interpolate"),
     "labels": ("sample", "interpolate"),
     "out": ("sample", "interpolate", "evaluate", "plot", "export"),
@@ -246,6 +247,12 @@ def _define() -> flags.FlagValues:
         "checkpoint",
         "last",
         "sample, interpolate, evaluate, export: which: last, best (of a run with --keep_best) or a step.",
+    )
+    integer(
+        "member",
+        0,
+        "sample, interpolate, export: of a run of several seeds (--config.seeds), whose model; 0: the first.",
+        0,
     )
     text("seeds", None, "sample, interpolate: which latents, as in 0-63 or 1,5,9-12.")
     text(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from ganjax import data
+from ganjax import data, members
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
 from ganjax.errors import UsageError, nearest
@@ -31,7 +31,7 @@ def run(command: Command) -> int:
     out = epath.Path(command.flags.out or run.folder / "evaluation.json").expanduser()
     if out.suffix != ".json":
         raise UsageError(f"--out={out}: expected a .json")
-    state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr), command.flags.checkpoint)
+    state, meta = workdir.last_state(run, _say, command.flags.checkpoint, member=None)
     stage = run.experiment.stages[meta["stage"]]
     num_classes, count = run.experiment.num_classes, command.flags.num_samples
     if num_classes and count % num_classes:
@@ -45,7 +45,12 @@ def run(command: Command) -> int:
     start = time.monotonic()
     labels = np.repeat(np.arange(num_classes), count // num_classes) if num_classes else None
     seeds = np.arange(count)
-    results = judged_by.results(Sampler(stage.gan, chunk=200)(state, seeds, labels), labels)
+    sampler, each = Sampler(stage.gan, chunk=200), []
+    for member in range(run.experiment.seeds):
+        samples = sampler(members.of(state, member, run.experiment.seeds), seeds, labels)
+        each.append(dict(judged_by.results(samples, labels)))
+    first = run.record["seed"]
+    results = over_members(each, first)
     whole = not wanted
     wanted = wanted or list(results)
     for name in wanted:
@@ -54,9 +59,10 @@ def run(command: Command) -> int:
     answer = {name: {**results[name], "protocol": {**results[name]["protocol"], **drawn}} for name in wanted}
     against = None
     if whole and judged_by.verdict is not None:  # of some figures alone it would be taken for one of all
-        against = judged_by.verdict(results)
         protocol = {"metrics": wanted, "samples": count, **drawn}
-        answer["verdict"] = {"value": not against, "against": against, "protocol": protocol}
+        answer["verdict"] = verdict_over_members([judged_by.verdict(one) for one in each], first)
+        answer["verdict"] |= {"protocol": protocol}
+        against = answer["verdict"]["against"]
     print(json.dumps(answer), flush=True)  # before the file, which may fail after all this work
     write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
     for line in against or ():
@@ -65,6 +71,45 @@ def run(command: Command) -> int:
         _say("verdict: it passes")
     _say(f"{out}: {time.monotonic() - start:.0f} s for samples and metrics")
     return 0
+
+
+def over_members(each: Sequence[Mapping[str, dict[str, Any]]], seed: int) -> dict[str, dict[str, Any]]:
+    """What a judge said of every member of a run of several seeds, from `seed` on, as one answer.
+
+    Of each metric `value` is the mean over the members and `std` the standard deviation (of a sample), where
+    every member has a number; `members` are the results one by one, each with its `seed`. `protocol`, which
+    is the same of all, is said once. Of one member, its results as they are.
+    """
+    if len(each) == 1:
+        return dict(each[0])
+    answer: dict[str, dict[str, Any]] = {}
+    for name, first in each[0].items():
+        values = [results[name].get("value") for results in each]
+        numbers = [value for value in values if isinstance(value, int | float)]
+        found: dict[str, Any] = {}
+        if len(numbers) == len(values):
+            found = {"value": float(np.mean(numbers)), "std": float(np.std(numbers, ddof=1))}
+        found["members"] = [
+            {"seed": seed + i, **{key: x for key, x in results[name].items() if key != "protocol"}}
+            for i, results in enumerate(each)
+        ]
+        answer[name] = found | {"protocol": first["protocol"]}
+    return answer
+
+
+def verdict_over_members(each: Sequence[list[str]], seed: int) -> dict[str, Any]:
+    """Of what speaks against every member, from `seed` on, one verdict: `value` is whether nothing does.
+
+    `against` has a line each, with its seed where there are several; `members` are the verdicts one by one.
+    """
+    if len(each) == 1:
+        return {"value": not each[0], "against": each[0]}
+    by_seed = list(enumerate(each, seed))
+    return {
+        "value": not any(each),
+        "against": [f"seed {member}: {line}" for member, lines in by_seed for line in lines],
+        "members": [{"seed": member, "value": not lines, "against": lines} for member, lines in by_seed],
+    }
 
 
 def _check_metric(name: str, known: Iterable[str]) -> None:

@@ -20,7 +20,12 @@ def run(command: Command) -> int:
     if out.suffix in _FILES:
         raise UsageError(f"--out={out}: expected a folder")
     check_folder(out)
-    state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr), command.flags.checkpoint)
+    state, meta = workdir.last_state(
+        run,
+        lambda text: print(text, file=sys.stderr),
+        command.flags.checkpoint,
+        command.flags.member,
+    )
     files = export_generator(
         out,
         run.experiment.stages[meta["stage"]].gan,
@@ -30,7 +35,7 @@ def run(command: Command) -> int:
         stage=meta["stage"],
         experiment=command.name,
         config=settings.to_json(run.config),
-        seed=run.record["seed"],
+        seed=run.record["seed"] + command.flags.member,
         data=run.record.get("data", {}),
     )
     print(f"generator of step {meta['step']}: {out} ({', '.join(files)})")

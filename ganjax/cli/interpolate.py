@@ -28,7 +28,12 @@ def run(command: Command) -> int:
     count = rows * len(seeds) * command.flags.frames
     if count > MAX_GRID:
         raise UsageError(f"--seeds={command.flags.seeds}: {count} images are too many for a strip, or a GIF")
-    state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr), command.flags.checkpoint)
+    state, meta = workdir.last_state(
+        run,
+        lambda text: print(text, file=sys.stderr),
+        command.flags.checkpoint,
+        command.flags.member,
+    )
     gan = run.experiment.stages[meta["stage"]].gan
     if gan.latents is None:
         raise UsageError("--mode=interpolate: this model has no latents to go between")

@@ -39,7 +39,12 @@ def run(command: Command) -> int:
         if show is not None:
             instead = "samples are too many for a picture; name an .npz"
         raise UsageError(f"--out={out}: {count} {instead}")
-    state, meta = workdir.last_state(run, lambda text: print(text, file=sys.stderr), command.flags.checkpoint)
+    state, meta = workdir.last_state(
+        run,
+        lambda text: print(text, file=sys.stderr),
+        command.flags.checkpoint,
+        command.flags.member,
+    )
     gan = run.experiment.stages[meta["stage"]].gan
     # A row a label: every seed for the first, then every seed for the second.
     all_seeds = np.tile(np.asarray(seeds, np.uint32), max(len(labels), 1))

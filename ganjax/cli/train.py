@@ -20,10 +20,11 @@ from ganjax.checkpoint import Best, Checkpoints
 from ganjax.cli import answer, workdir
 from ganjax.cli.command import Command
 from ganjax.errors import RunError, UsageError
+from ganjax.members import STD
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
 from ganjax.report.log import JsonlLog, TensorBoardLog, jsonable
-from ganjax.report.progress import Progress, duration
+from ganjax.report.progress import Progress, duration, number
 
 # Flags that processes of one run must have alike, besides what makes it the same run
 _ALIKE = (
@@ -123,6 +124,8 @@ def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
         "skipped_images": len(skipped),
     }
     del summary["interrupted"]
+    if not result.members:
+        del summary["members"]
     write_atomically(path, json.dumps(jsonable(summary), indent=2).encode() + b"\n")
     signals.noting = False
     if result.interrupted:
@@ -134,9 +137,21 @@ def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
         return 128 + noted
     rate = f", {result.images_per_second:,.0f} images/s" if result.images_per_second else ""
     print(f"step {result.step} of {total}{rate}, {duration(result.wall_seconds)} in all")
+    if result.members:
+        print(_over_seeds(result))
     print(f"fingerprint {result.fingerprint}")
     print(f"run in {run.folder}; samples in {run.folder / 'samples'}")
     return 0
+
+
+def _over_seeds(result: loop.Result) -> str:
+    """A line: of every metric the mean and the standard deviation over the seeds."""
+    seeds = [member["seed"] for member in result.members]
+    figures = (
+        f"{name} {number(result.metrics[name])} ± {number(result.metrics[name + STD])}"
+        for name in result.members[0]["metrics"]
+    )
+    return f"seeds {seeds[0]}-{seeds[-1]}: {', '.join(figures)}"
 
 
 def _fingerprint_in(path: epath.Path) -> str | None:

@@ -15,7 +15,7 @@ import numpy as np
 from etils import epath
 
 from ganjax import config as settings
-from ganjax import data
+from ganjax import data, members
 from ganjax.checkpoint import Best, Checkpoints
 from ganjax.cli.command import Command, resolve
 from ganjax.cli.compilation_cache import num_cores
@@ -70,6 +70,7 @@ def read_config(folder: epath.PathLike) -> dict[str, Any]:
             or not {"experiment", "config", "seed"} <= set(record)
             or not isinstance(record["experiment"], str)
             or not isinstance(record["config"], dict)
+            or type(record["seed"]) is not int
             or not isinstance(record.get("data", {}), dict)
             or not all(isinstance(spec, dict) for spec in record.get("data", {}).values())
         ):
@@ -155,6 +156,7 @@ def plan(command: Command) -> Run:
             command.flags.deterministic,
         )
     check_metric(command, experiment)
+    members.check(command.flags.seed, experiment.seeds)
     identity = {
         "experiment": command.name,
         "config": settings.to_json(config),
@@ -246,7 +248,7 @@ def check_metric(command: Command, experiment: Experiment) -> None:
 
 
 def last_state(
-    run: Run, warn: Callable[[str], None], checkpoint: str = "last"
+    run: Run, warn: Callable[[str], None], checkpoint: str = "last", member: int | None = 0
 ) -> tuple[GanState, dict[str, Any]]:
     """The state and the meta of one of the run's checkpoints; changes nothing in the folder.
 
@@ -254,10 +256,17 @@ def last_state(
       run: as it was opened.
       warn: is told of checkpoints that are damaged.
       checkpoint: "last", the latest that is whole; "best", as the run's `--keep_best` has it; or a step.
+      member: of a run of several seeds, whose state: 0 is the first seed's; None: the state of all, as
+        `ganjax.members` has it.
     Raises:
       RunError: there is none, or the one that was asked for is damaged.
-      UsageError: `checkpoint` is none of these, or there is none of that step.
+      UsageError: `checkpoint` is none of these, there is none of that step, or no such member.
     """
+    if member is not None:
+        seed, seeds = run.record["seed"], run.experiment.seeds
+        members.check_member(member, seed, seeds)
+        state, meta = last_state(run, warn, checkpoint, None)
+        return members.of(state, member, seeds), meta
     if checkpoint not in ("last", "best") and not re.fullmatch("[0-9]{1,18}", checkpoint):
         raise UsageError(f"--checkpoint={shortened(checkpoint)}: expected last, best or a step")
     if not (run.folder / "checkpoints").exists():

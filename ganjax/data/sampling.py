@@ -17,9 +17,10 @@ def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     return _orders(num_examples, seed)(epoch)
 
 
-# Only saves time. The sets that are read in turn are few, but one may have many millions of examples: of each
-# the orders of two epochs are kept, which is what batches around the end of an epoch are cut from.
-@functools.lru_cache(maxsize=16)
+# Only saves time. The sets and seeds that are read in turn are few (a run may train several seeds), but a set
+# may have many millions of examples: of each the orders of two epochs are kept, which is what batches around
+# the end of an epoch are cut from.
+@functools.lru_cache(maxsize=256)
 def _orders(num_examples: int, seed: int) -> Callable[[int], np.ndarray]:
     @functools.lru_cache(maxsize=2)
     def order_of(epoch: int) -> np.ndarray:

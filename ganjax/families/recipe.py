@@ -262,7 +262,7 @@ class Recipe:
             **self.due(),
         )
         stage = Stage(gan, source, steps=self.steps, batch_size=self.batch_size)
-        return Experiment((stage,), num_classes=num_classes, **further)
+        return Experiment((stage,), num_classes=num_classes, seeds=self.seeds, **further)
 
 
 @dataclasses.dataclass(frozen=True)

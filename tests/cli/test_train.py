@@ -75,6 +75,8 @@ def test_a_run_leaves_the_files_that_it_should(run, tmp_path):
         "nan_step": -1,
         "interpolates": True,
         "pause": 0.0,
+        "convolves": False,
+        "seeds": 1,
     }
     assert config["data"]["random:train"]["num_examples"] == 256
     assert {"python", "jax", "jaxlib", "flax", "optax", "numpy"} <= set(config["versions"])

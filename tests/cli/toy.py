@@ -25,6 +25,8 @@ class Config:
     nan_step: int = setting(-1, "the step at which the generator's loss is NaN")
     interpolates: bool = setting(True, "whether it has latents")
     pause: float = setting(0.0, "seconds that a batch takes to read", minimum=0.0)
+    convolves: bool = setting(False, "whether the discriminator begins with a convolution")
+    seeds: int = setting(1, "how many seeds to train, from --seed on", minimum=1, maximum=1024)
 
 
 TINY = {"steps": 2}
@@ -51,8 +53,10 @@ def build(config: Config, load=data.load) -> Experiment:
     gan = toy_gan(
         num_classes=classes,
         spoil=lambda step, value: jnp.where(step == config.nan_step, jnp.nan, value),
+        convolves=config.convolves,
     )
     gan = gan if config.interpolates else gan._replace(latents=None)
     source = Slow(images, config.pause) if config.pause else images
     stage = Stage(gan, source, config.steps, config.batch_size)
-    return Experiment((stage,), classes, modes={"count": lambda command: print(command.name) or 0})
+    count = {"count": lambda command: print(command.name) or 0}
+    return Experiment((stage,), classes, config.seeds, modes=count)
