@@ -30,7 +30,7 @@ BARS: Mapping[str, float] = {
     "mean_confidence": 0.9,
     "label_agreement": 0.98,
     "within_class_diversity_ratio": 0.8,
-    "nearest_training_image": 0.0,
+    "nearest_training_image": NEAREST_QUANTILE,  # as many as of real test images, by definition
 }
 
 

@@ -203,7 +203,7 @@ def test_the_verdict_is_empty_for_what_passes():
             "nearest_training_image",
             {"value": 0.003, "count": 3, "minimum": 1.0, "threshold": 2.5},
             "nearest_training_image: 3 samples (0.30%) lie closer to a training image than 2.500, "
-            "the nearest 1.000, expected none",
+            "the nearest 1.000, expected at most 0.10%",
         ),
     ],
 )
@@ -214,6 +214,8 @@ def test_the_verdict_names_figure_value_and_bar(name, result, line):
 def test_bars_of_ones_own():
     results = figures(nearest_training_image={"value": 0.003, "count": 3, "minimum": 1.0, "threshold": 2.5})
     assert verdict(results, bars={**BARS, "nearest_training_image": 0.003}) == []
+    (line,) = verdict(results, bars={**BARS, "nearest_training_image": 0.0})
+    assert line.endswith("expected none")
     assert verdict(results, bars={"mean_confidence": 0.95}) == [
         "mean_confidence: 0.9000, expected at least 0.95"
     ]
