@@ -28,6 +28,7 @@ class Config(ImageRecipe):
     batch_size: int = setting(128, "of the global batch", minimum=2, maximum=2**20)
     steps: int = setting(40000, "batches to train on", minimum=1, maximum=2**31 - 1)
     width: int = setting(128, "channels at half the image's size", minimum=1, maximum=65_536)
+    hidden: int = setting(0, "units of a dense layer next to the smallest maps; 0: without", minimum=0)
     generator_norm: Literal["batch", "virtual"] = setting("batch", "normalisation in the generator")
     discriminator_norm: Literal["batch", "layer", "none"] = setting("batch", "in the discriminator")
     generator_dropout: float = off("dropout in the generator, also in sampling", below=1.0)
@@ -45,6 +46,7 @@ def build(config: Config, load=data.load) -> Experiment:
         images.image_shape,
         width=config.width,
         stages=stages,
+        hidden=config.hidden,
         norm=config.generator_norm,
         dropout=config.generator_dropout,
         dtype=config.compute_dtype,
@@ -52,6 +54,7 @@ def build(config: Config, load=data.load) -> Experiment:
     discriminator = DCGANDiscriminator(
         width=config.width,
         stages=stages,
+        hidden=config.hidden,
         norm=config.discriminator_norm,
         dropout=config.discriminator_dropout,
         minibatch_discrimination=config.minibatch_discrimination,

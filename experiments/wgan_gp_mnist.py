@@ -28,6 +28,7 @@ class Config(ImageRecipe):
     discriminator_steps: int = setting(5, "steps of the critic to one of the generator", minimum=1)
     gradient_penalty: float = setting(10.0, "weight of the gradient penalty; 0: off", minimum=0.0)
     width: int = setting(64, "channels at half the image's size", minimum=1, maximum=65_536)
+    hidden: int = setting(1024, "units of a dense layer next to the smallest maps; 0: without", minimum=0)
     generator_norm: Literal["batch", "virtual"] = setting("batch", "normalisation in the generator")
     discriminator_norm: Literal["batch", "layer", "none"] = setting("none", "in the discriminator")
     generator_dropout: float = off("dropout in the generator, also in sampling", below=1.0)
@@ -35,7 +36,15 @@ class Config(ImageRecipe):
     minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)
 
 
-TINY = {"dataset": "random", "image_size": 16, "batch_size": 8, "steps": 2, "latent_size": 4, "width": 4}
+TINY = {
+    "dataset": "random",
+    "image_size": 16,
+    "batch_size": 8,
+    "steps": 2,
+    "latent_size": 4,
+    "width": 4,
+    "hidden": 8,
+}
 
 
 def build(config: Config, load=data.load) -> Experiment:
@@ -45,6 +54,7 @@ def build(config: Config, load=data.load) -> Experiment:
         images.image_shape,
         width=config.width,
         stages=stages,
+        hidden=config.hidden,
         norm=config.generator_norm,
         dropout=config.generator_dropout,
         dtype=config.compute_dtype,
@@ -52,6 +62,7 @@ def build(config: Config, load=data.load) -> Experiment:
     discriminator = DCGANDiscriminator(
         width=config.width,
         stages=stages,
+        hidden=config.hidden,
         norm=config.discriminator_norm,
         dropout=config.discriminator_dropout,
         minibatch_discrimination=config.minibatch_discrimination,

@@ -5,6 +5,7 @@ Departures: 4x4 kernels, of which every output of a stride of 2 meets the same n
 5x5 leave a checkerboard); no bias where batch normalisation would take it out again.
 """
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -49,10 +50,14 @@ def _check_unconditional(labels: jax.Array | None) -> None:
 class DCGANGenerator(nn.Module):
     """Latents -> dense -> `stages` 4x4 transposed convolutions of stride 2, batch norm, ReLU -> tanh.
 
+    With `hidden` another dense layer comes first, as in the form that the paper's authors gave it for small
+    images: of two stages only, what a network draws would else hang on the latents by a linear map.
+
     Attributes:
       image_shape: (H, W, C), H and W multiples of 2^stages.
       width: channels at half the image's size; twice as many at each halving below.
       stages: how often the size doubles; 4 goes from 4x4 to 64x64.
+      hidden: units of a dense layer before the first maps; 0: without.
       norm: "batch", or "virtual" (Salimans et al. 2016), whose reference examples go through the network with
         every batch.
       reference_size: reference examples of the virtual norm.
@@ -64,6 +69,7 @@ class DCGANGenerator(nn.Module):
     image_shape: tuple[int, int, int]
     width: int = 64
     stages: int = 4
+    hidden: int = 0
     norm: str = "batch"
     reference_size: int = 64
     dropout: float = 0.0
@@ -100,9 +106,9 @@ class DCGANGenerator(nn.Module):
 
         height, width = (side >> self.stages for side in self.image_shape[:2])
         channels = self.width << (self.stages - 1)
-        x = nn.Dense(height * width * channels, use_bias=False, kernel_init=_normal, dtype=self.dtype)(
-            latents
-        )
+        dense = functools.partial(nn.Dense, use_bias=False, kernel_init=_normal, dtype=self.dtype)
+        x = activated(dense(self.hidden)(latents)) if self.hidden else latents
+        x = dense(height * width * channels)(x)
         x = activated(x.reshape(-1, height, width, channels))
         for stage in reversed(range(self.stages - 1)):
             up = ConvTranspose(
@@ -120,6 +126,7 @@ class DCGANDiscriminator(nn.Module):
     Attributes:
       width: channels at half the image's size; twice as many at each halving.
       stages: how often the size halves.
+      hidden: units of a dense layer behind the last maps; 0: without.
       norm: "batch"; "layer" or "none" for a gradient penalty, which is each example's own.
       dropout: rate, after every hidden activation.
       minibatch_discrimination: kernels B of `MinibatchDiscrimination` before the logit; 0: without.
@@ -129,6 +136,7 @@ class DCGANDiscriminator(nn.Module):
 
     width: int = 64
     stages: int = 4
+    hidden: int = 0
     norm: str = "batch"
     dropout: float = 0.0
     minibatch_discrimination: int = 0
@@ -149,16 +157,23 @@ class DCGANDiscriminator(nn.Module):
         _check_unconditional(labels)
         check_choice("norm", self.norm, ("batch", "layer", "none"))
         x = images.astype(self.dtype or images.dtype)
-        for stage in range(self.stages):
-            norm = self.norm if stage else "none"
-            if stage:
-                x = dropped(x, self.dropout, keys)
-            use_bias = norm != "batch"
-            x = Conv(
-                self.width << stage, (4, 4), (2, 2), use_bias=use_bias, kernel_init=_normal, dtype=self.dtype
-            )(x)
+
+        def activated(x: jax.Array, norm: str) -> jax.Array:
             x = normalised(x, norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
-            x = nn.leaky_relu(x, 0.2)
+            return nn.leaky_relu(x, 0.2)
+
+        use_bias = self.norm != "batch"
+        conv = functools.partial(
+            Conv, kernel_size=(4, 4), strides=(2, 2), kernel_init=_normal, dtype=self.dtype
+        )
+        x = activated(conv(self.width)(x), "none")
+        for stage in range(1, self.stages):
+            x = dropped(x, self.dropout, keys)
+            x = activated(conv(self.width << stage, use_bias=use_bias)(x), self.norm)
+        if self.hidden:
+            x = dropped(x.reshape(x.shape[0], -1), self.dropout, keys)
+            dense = nn.Dense(self.hidden, use_bias=use_bias, kernel_init=_normal, dtype=self.dtype)
+            x = activated(dense(x), self.norm)
         return head(
             self,
             x,
