@@ -8,6 +8,7 @@ numbers on MNIST, of them 12,544 running statistics. The discriminator pools whe
 """
 
 import dataclasses
+from typing import Literal
 
 from ganjax import data
 from ganjax.config import setting
@@ -19,6 +20,9 @@ from ganjax.nets.upsampling import UpsamplingDiscriminator, UpsamplingGenerator
 @dataclasses.dataclass(frozen=True)
 class Config(ImageRecipe):
     steps: int = setting(4000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    schedule: Literal["constant", "linear", "cosine", "exponential"] = setting(
+        "linear", "how both rates fall from decay_start on; exponential: to a hundredth"
+    )
     width: int = setting(64, "channels at half the image's size", minimum=1, maximum=65_536)
     discriminator_dropout: float = off("dropout in the discriminator", below=1.0)
     minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)

@@ -20,6 +20,9 @@ from ganjax.nets.mlp import MLPDiscriminator, MLPGenerator
 @dataclasses.dataclass(frozen=True)
 class Config(ImageRecipe):
     steps: int = setting(20000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    schedule: Literal["constant", "linear", "cosine", "exponential"] = setting(
+        "linear", "how both rates fall from decay_start on; exponential: to a hundredth"
+    )
     hidden: tuple[int, ...] = setting((256, 512, 1024), "units of the generator's layers", minimum=1)
     discriminator_hidden: tuple[int, ...] = setting((1024, 512, 256), "of the discriminator's", minimum=1)
     generator_norm: Literal["none", "batch", "virtual"] = setting("none", "normalisation in the generator")

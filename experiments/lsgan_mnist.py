@@ -18,7 +18,10 @@ from ganjax.nets.dcgan import DCGANDiscriminator, DCGANGenerator, stages_for
 @dataclasses.dataclass(frozen=True)
 class Config(ImageRecipe):
     loss: str = loss_setting("least_squares")
-    steps: int = setting(8000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(5000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    schedule: Literal["constant", "linear", "cosine", "exponential"] = setting(
+        "linear", "how both rates fall from decay_start on; exponential: to a hundredth"
+    )
     width: int = setting(64, "channels at half the image's size", minimum=1, maximum=65_536)
     hidden: int = setting(1024, "units of a dense layer next to the smallest maps; 0: without", minimum=0)
     generator_norm: Literal["batch", "virtual"] = setting("batch", "normalisation in the generator")

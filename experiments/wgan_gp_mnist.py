@@ -20,15 +20,18 @@ from ganjax.nets.dcgan import DCGANDiscriminator, DCGANGenerator, stages_for
 @dataclasses.dataclass(frozen=True)
 class Config(ImageRecipe):
     loss: str = loss_setting("wasserstein")
-    steps: int = setting(20000, "batches to train on", minimum=1, maximum=2**31 - 1)
-    generator_learning_rate: float = setting(1e-4, "of the generator", above=0.0)
-    discriminator_learning_rate: float = setting(1e-4, "of the critic", above=0.0)
+    steps: int = setting(12000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    generator_learning_rate: float = setting(5e-4, "of the generator", above=0.0)
+    discriminator_learning_rate: float = setting(5e-4, "of the critic", above=0.0)
     beta1: float = setting(0.0, "of Adam", minimum=0.0, below=1.0)
     beta2: float = setting(0.9, "of Adam", minimum=0.0, below=1.0)
     discriminator_steps: int = setting(5, "steps of the critic to one of the generator", minimum=1)
     gradient_penalty: float = setting(10.0, "weight of the gradient penalty; 0: off", minimum=0.0)
+    schedule: Literal["constant", "linear", "cosine", "exponential"] = setting(
+        "linear", "how both rates fall from decay_start on; exponential: to a hundredth"
+    )
     width: int = setting(64, "channels at half the image's size", minimum=1, maximum=65_536)
-    hidden: int = setting(1024, "units of a dense layer next to the smallest maps; 0: without", minimum=0)
+    hidden: int = setting(256, "units of a dense layer next to the smallest maps; 0: without", minimum=0)
     generator_norm: Literal["batch", "virtual"] = setting("batch", "normalisation in the generator")
     discriminator_norm: Literal["batch", "layer", "none"] = setting("none", "in the discriminator")
     generator_dropout: float = off("dropout in the generator, also in sampling", below=1.0)
