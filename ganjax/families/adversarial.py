@@ -14,6 +14,7 @@ PRNG keys [n], one an example, for what it draws itself, such as dropout. One th
 
 import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -189,11 +190,14 @@ def adversarial(
         if loss.boundary is not None:
             right = jnp.mean(real_logits > loss.boundary), jnp.mean(fake_logits < loss.boundary)
             metrics["discriminator_accuracy"] = 0.5 * (right[0] + right[1])
-        judges = [
-            lambda x, label=label, name=name: judged(params, before, x, label, context, name)[0]
-            for label, name in zip(labels, ("real", "fake"), strict=True)
-        ]
-        view = Seen(*images, real_logits, fake_logits, *judges, context)
+        view = Seen(
+            *images,
+            real_logits,
+            fake_logits,
+            judge=lambda x: judged(params, before, x, labels[0], context, "real")[0],
+            judge_fake=lambda x: judged(params, before, x, labels[1], context, "fake")[0],
+            context=context,
+        )
         carry = dict(state.carry)
         for name, penalty in penalties.items():
             metrics[name], memory = penalty.apply(view, carry.get(name, ()))
@@ -250,7 +254,9 @@ def adversarial(
             raise ValueError("this model is unconditional: it takes no labels")
         params = state.ema.get(GENERATOR, state.params[GENERATOR])
         variables = {"params": params, **state.stats[GENERATOR]}
-        own = keys_of(generator, lambda name: random.streams(keys, name), GENERATOR) if sample_dropout else {}
+        own: dict[str, Any] = {}
+        if sample_dropout:
+            own = keys_of(generator, lambda name: random.streams(keys, name), GENERATOR)
         z = draw(keys) if latents is None else latents
         images = generator.apply(variables, z, labels, train=False, **own)
         assert isinstance(images, jax.Array)

@@ -6,7 +6,6 @@ The functions themselves are in `ganjax.regularizers`; this says where in a step
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from ganjax import random, regularizers
@@ -99,8 +98,8 @@ def lecam(weight: float, decay: float = 0.99) -> Penalty:
 
     def apply(seen: Seen, memory: Tree) -> tuple[Array, Tree]:
         value = regularizers.lecam(seen.real_logits, seen.fake_logits, memory)
-        means = seen.context.mean((jnp.mean(seen.real_logits), jnp.mean(seen.fake_logits)))
-        return weight * value, regularizers.lecam_update(memory, *jax.lax.stop_gradient(means), decay)
+        real, fake = seen.context.mean((jnp.mean(seen.real_logits), jnp.mean(seen.fake_logits)))
+        return weight * value, regularizers.lecam_update(memory, real, fake, decay)
 
     return Penalty(apply, regularizers.lecam_init)
 

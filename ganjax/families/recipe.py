@@ -24,10 +24,9 @@ import optax
 
 from ganjax import augment, data, losses, optim, regularizers
 from ganjax.config import setting
-from ganjax.families import penalties
+from ganjax.families import penalties, updates
 from ganjax.families.adversarial import DISCRIMINATOR, GENERATOR, Augment, adversarial
 from ganjax.families.penalties import Penalty
-from ganjax.families.updates import generator_due
 from ganjax.gan import Experiment, Stage, Tree, always, every
 from ganjax.regularizers import WeightPenalty
 
@@ -200,10 +199,10 @@ class Recipe:
         }
         return {GENERATOR: chosen, DISCRIMINATOR: chosen} if chosen else {}
 
-    def due(self) -> dict[str, Callable[[int], bool]]:
-        """When the players move."""
+    def due(self) -> tuple[Callable[[int], bool], Callable[[int], bool]]:
+        """On which steps the generator moves, and the discriminator."""
         if self.warmup_generator_steps:
-            generator = generator_due(
+            generator = updates.generator_due(
                 self.discriminator_steps,
                 warmup_generator_steps=self.warmup_generator_steps,
                 warmup_critic_steps=self.warmup_discriminator_steps,
@@ -211,7 +210,7 @@ class Recipe:
         else:
             generator = every(self.discriminator_steps) if self.discriminator_steps > 1 else always
         discriminator = every(self.generator_steps) if self.generator_steps > 1 else always
-        return {"generator_due": generator, "discriminator_due": discriminator}
+        return generator, discriminator
 
     def constrain(self) -> Mapping[str, Callable[[Tree], Tree]]:
         """The projection of the discriminator's weights."""
@@ -240,6 +239,7 @@ class Recipe:
           sample_dropout: as in `adversarial`.
           **further: fields of `Experiment`.
         """
+        generator_due, discriminator_due = self.due()
         gan = adversarial(
             generator,
             discriminator,
@@ -259,7 +259,8 @@ class Recipe:
             feature_matching=self.feature_matching,
             top_k=None if self.top_k == 1.0 else losses.top_k_share(0, self.top_k, max(self.steps // 2, 1)),
             sample_dropout=sample_dropout,
-            **self.due(),
+            generator_due=generator_due,
+            discriminator_due=discriminator_due,
         )
         stage = Stage(gan, source, steps=self.steps, batch_size=self.batch_size)
         return Experiment((stage,), num_classes=num_classes, seeds=self.seeds, **further)

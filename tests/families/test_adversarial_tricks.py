@@ -75,6 +75,13 @@ def losses_of(gan, state=None, batch=None):
     return [phase.loss(state.params[phase.player], state, batch, context) for phase in gan.phases]
 
 
+def fakes_of(gan, state, batch) -> np.ndarray:
+    """What the generator makes in both phases of this step, outside of a phase's stream."""
+    latents = gan.latents(step_context(state, batch, KEY).example_keys("z"))
+    made: Any = Painter().apply({"params": state.params[GENERATOR]}, latents, None, train=True)
+    return np.asarray(made)
+
+
 def kernel_of(gan) -> np.ndarray:
     return np.asarray(create_state(gan, KEY, batch_of()).params[DISCRIMINATOR]["Dense_0"]["kernel"])
 
@@ -184,8 +191,7 @@ def test_joined_batches_share_their_statistics():
     gan = make()
     batch = batch_of()
     state = create_state(gan, KEY, batch)
-    latents = gan.latents(step_context(state, batch, KEY).example_keys("z"))
-    fakes = Painter().apply({"params": state.params[GENERATOR]}, latents, None, train=True)
+    fakes = fakes_of(gan, state, batch)
     together = np.concatenate([batch["image"], fakes]).reshape(16, 4).mean(axis=0)
     np.testing.assert_allclose(mean, 0.1 * together, rtol=1e-4, atol=1e-6)
 
@@ -217,8 +223,7 @@ def test_feature_matching():
     gan = make(feature_matching=3.0, adversarial_weight=0.5)
     batch = batch_of()
     state = create_state(gan, KEY, batch)
-    latents = gan.latents(step_context(state, batch, KEY).example_keys("z"))
-    fakes = np.asarray(Painter().apply({"params": state.params[GENERATOR]}, latents, None, train=True))
+    fakes = fakes_of(gan, state, batch)
     difference = 2 * (np.asarray(batch["image"]).mean(axis=0) - fakes.mean(axis=0))
     _, (value, effects) = losses_of(gan, state, batch)
     wanted = 3 * float(np.square(difference).sum())
@@ -234,8 +239,7 @@ def test_the_generator_learns_from_the_best():
     plain = make()
     batch = batch_of()
     state = create_state(gan, KEY, batch)
-    latents = gan.latents(step_context(state, batch, KEY).example_keys("z"))
-    fakes = Painter().apply({"params": state.params[GENERATOR]}, latents, None, train=True)
+    fakes = fakes_of(gan, state, batch)
     logits = Judge().apply({"params": state.params[DISCRIMINATOR]}, fakes, None, train=True)
     best = np.sort(np.asarray(logits))[-4:]
     wanted = float(jnp.mean(losses.NON_SATURATING.generator(jnp.asarray(best))))
