@@ -27,7 +27,9 @@ class Config(ImageRecipe):
     steps: int = setting(12000, "batches to train on", minimum=1, maximum=2**31 - 1)
     width: int = setting(64, "channels at half the image's size", minimum=1, maximum=65_536)
     discriminator_dropout: float = off("dropout in the discriminator", below=1.0)
-    minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)
+    minibatch_discrimination: int = setting(
+        0, "kernels of minibatch discrimination; 0: off", minimum=0, maximum=4096
+    )
 
 
 TINY = {"dataset": "random", "image_size": 8, "batch_size": 8, "steps": 2, "latent_size": 4, "width": 4}

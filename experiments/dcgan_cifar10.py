@@ -1,9 +1,9 @@
-"""DCGAN on CIFAR-10, tuned: augmentation, two learning rates and an average.
+"""DCGAN on CIFAR-10, tuned: augmentation, an averaged generator, rates that fall.
 
     python run.py --experiment=dcgan_cifar10
 
-Radford et al. 2016 with what has been learnt since: DiffAugment (Zhao et al. 2020), a faster discriminator
-(Heusel et al. 2017), an averaged generator, and rates that fall at the end.
+Radford et al. 2016 with what has been learnt since: DiffAugment (Zhao et al. 2020), an averaged generator,
+and rates that fall in the second half.
 """
 
 import dataclasses
@@ -30,7 +30,9 @@ class Config(ImageRecipe):
     discriminator_norm: Literal["batch", "layer", "none"] = setting("batch", "in the discriminator")
     generator_dropout: float = off("dropout in the generator, also in sampling", below=1.0)
     discriminator_dropout: float = off("dropout in the discriminator", below=1.0)
-    minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)
+    minibatch_discrimination: int = setting(
+        0, "kernels of minibatch discrimination; 0: off", minimum=0, maximum=4096
+    )
 
 
 TINY = {"dataset": "random", "image_size": 16, "batch_size": 8, "steps": 2, "latent_size": 4, "width": 4}

@@ -38,7 +38,9 @@ class Config(Recipe):
     r1: float = setting(0.1, "gamma of the gradient penalty at real points; 0: off", minimum=0.0)
     generator_dropout: float = off("dropout in the generator, also in sampling", below=1.0)
     discriminator_dropout: float = off("dropout in the discriminator", below=1.0)
-    minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)
+    minibatch_discrimination: int = setting(
+        0, "kernels of minibatch discrimination; 0: off", minimum=0, maximum=4096
+    )
 
 
 TINY = {"batch_size": 8, "steps": 2, "latent_size": 4, "hidden": (8, 8)}

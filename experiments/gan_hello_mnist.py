@@ -28,7 +28,9 @@ class Config(ImageRecipe):
     generator_norm: Literal["none", "batch", "virtual"] = setting("none", "normalisation in the generator")
     generator_dropout: float = off("dropout in the generator, also in sampling", below=1.0)
     discriminator_dropout: float = off("dropout in the discriminator", below=1.0)
-    minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)
+    minibatch_discrimination: int = setting(
+        0, "kernels of minibatch discrimination; 0: off", minimum=0, maximum=4096
+    )
 
 
 TINY = {"dataset": "random", "image_size": 8, "batch_size": 8, "steps": 2, "latent_size": 4, "width": 0.001}

@@ -30,7 +30,9 @@ class Config(ImageRecipe):
     discriminator_dropout: float = setting(
         0.3, "dropout in the discriminator; 0: off", minimum=0.0, below=1.0
     )
-    minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)
+    minibatch_discrimination: int = setting(
+        0, "kernels of minibatch discrimination; 0: off", minimum=0, maximum=4096
+    )
 
 
 TINY = {

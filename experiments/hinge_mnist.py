@@ -2,7 +2,7 @@
 
     python run.py --experiment=hinge_mnist
 
-Lim & Ye 2017, "Geometric GAN", with the networks of dcgan_mnist.
+Lim & Ye 2017, "Geometric GAN", with the networks and the rates of dcgan_mnist.
 """
 
 import dataclasses
@@ -28,7 +28,9 @@ class Config(ImageRecipe):
     discriminator_norm: Literal["batch", "layer", "none"] = setting("batch", "in the discriminator")
     generator_dropout: float = off("dropout in the generator, also in sampling", below=1.0)
     discriminator_dropout: float = off("dropout in the discriminator", below=1.0)
-    minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)
+    minibatch_discrimination: int = setting(
+        0, "kernels of minibatch discrimination; 0: off", minimum=0, maximum=4096
+    )
 
 
 TINY = {

@@ -2,7 +2,8 @@
 
     python run.py --experiment=lsgan_mnist
 
-Mao et al. 2017, "Least squares generative adversarial networks", with the networks of dcgan_mnist.
+Mao et al. 2017, "Least squares generative adversarial networks", with the networks and the rates of
+dcgan_mnist.
 """
 
 import dataclasses
@@ -28,7 +29,9 @@ class Config(ImageRecipe):
     discriminator_norm: Literal["batch", "layer", "none"] = setting("batch", "in the discriminator")
     generator_dropout: float = off("dropout in the generator, also in sampling", below=1.0)
     discriminator_dropout: float = off("dropout in the discriminator", below=1.0)
-    minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)
+    minibatch_discrimination: int = setting(
+        0, "kernels of minibatch discrimination; 0: off", minimum=0, maximum=4096
+    )
 
 
 TINY = {

@@ -3,8 +3,9 @@
     python run.py --experiment=ragan_mnist
 
 Jolicoeur-Martineau 2019, "The relativistic discriminator: a key element missing from standard GAN", against
-the average image, with the networks of dcgan_mnist. Pair against pair, with the two gradient penalties that
-make it converge (Huang et al. 2024, "The GAN is dead; long live the GAN! A modern baseline GAN"), is
+the average image, with the networks and the rates of dcgan_mnist. Pair against pair, with the two gradient
+penalties that make it converge (Huang et al. 2024, "The GAN is dead; long live the GAN! A modern baseline
+GAN"), is
 
     python run.py --experiment=ragan_mnist --config.loss=relativistic_pairing --config.r1=1 --config.r2=1 \
         --config.discriminator_norm=none --workdir=runs/r3gan_mnist
@@ -33,7 +34,9 @@ class Config(ImageRecipe):
     discriminator_norm: Literal["batch", "layer", "none"] = setting("batch", "in the discriminator")
     generator_dropout: float = off("dropout in the generator, also in sampling", below=1.0)
     discriminator_dropout: float = off("dropout in the discriminator", below=1.0)
-    minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)
+    minibatch_discrimination: int = setting(
+        0, "kernels of minibatch discrimination; 0: off", minimum=0, maximum=4096
+    )
 
 
 TINY = {

@@ -37,7 +37,15 @@ class Config(ImageRecipe):
     width: int = setting(128, "channels throughout", minimum=1, maximum=65_536)
 
 
-TINY = {"dataset": "random", "image_size": 8, "batch_size": 8, "steps": 2, "latent_size": 4, "width": 4}
+TINY = {
+    "dataset": "random",
+    "image_size": 8,
+    "batch_size": 8,
+    "steps": 2,
+    "latent_size": 4,
+    "width": 4,
+    "discriminator_steps": 2,
+}
 
 
 def build(config: Config, load=data.load) -> Experiment:

@@ -3,8 +3,9 @@
     python run.py --experiment=wgan_gp_mnist
 
 Gulrajani et al. 2017, "Improved training of Wasserstein GANs": gradient penalty of weight 10, no batch
-normalisation in the critic, five critic steps to one of the generator, Adam at 1e-4 with betas of 0 and
-0.9. The networks are those of dcgan_mnist. A step here is one of the critic.
+normalisation in the critic, five critic steps to one of the generator, Adam with betas of 0 and 0.9. The
+paper's rate of 1e-4 is for days of training; here it is 5e-4, and falls in the second half. The networks
+are those of dcgan_mnist, with narrower dense layers. A step here is one of the critic.
 """
 
 import dataclasses
@@ -36,7 +37,9 @@ class Config(ImageRecipe):
     discriminator_norm: Literal["batch", "layer", "none"] = setting("none", "in the discriminator")
     generator_dropout: float = off("dropout in the generator, also in sampling", below=1.0)
     discriminator_dropout: float = off("dropout in the discriminator", below=1.0)
-    minibatch_discrimination: int = setting(0, "kernels of minibatch discrimination; 0: off", minimum=0)
+    minibatch_discrimination: int = setting(
+        0, "kernels of minibatch discrimination; 0: off", minimum=0, maximum=4096
+    )
 
 
 TINY = {
@@ -46,6 +49,7 @@ TINY = {
     "steps": 2,
     "latent_size": 4,
     "width": 4,
+    "discriminator_steps": 2,
     "hidden": 8,
 }
 

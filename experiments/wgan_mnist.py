@@ -39,7 +39,17 @@ class Config(ImageRecipe):
     discriminator_norm: Literal["batch", "layer", "none"] = setting("batch", "in the critic")
 
 
-TINY = {"dataset": "random", "image_size": 8, "batch_size": 8, "steps": 2, "latent_size": 4, "width": 4}
+TINY = {
+    "dataset": "random",
+    "image_size": 8,
+    "batch_size": 8,
+    "steps": 2,
+    "latent_size": 4,
+    "width": 4,
+    "discriminator_steps": 2,
+    "warmup_generator_steps": 1,
+    "warmup_discriminator_steps": 2,
+}
 
 
 def build(config: Config, load=data.load) -> Experiment:

@@ -75,7 +75,7 @@ class Context(NamedTuple):
         """The global batch [N, ...] from the local one [n, ...], on every device."""
         if self.axis_name is None:
             return x
-        return jax.lax.all_gather(x, self.axis_name, tiled=True)
+        return collectives.gather(x, self.axis_name)
 
 
 class Effects(NamedTuple):

@@ -208,12 +208,27 @@ def clip_all(bound: float) -> Callable[[Tree], Tree]:
 def clip_kernels(bound: float) -> Callable[[Tree], Tree]:
     """A projection for `Gan.constrain`: the kernels of convolutions into [-bound, bound], and nothing else.
 
-    That is, leaves named "kernel" with three axes or more; dense kernels have two. ValueError for a bound
-    that is not above 0.
+    That is, leaves named "kernel" with three axes or more; dense kernels have two.
+
+    Raises:
+      ValueError: the bound is not above 0; the projection raises it for parameters without a convolution.
     """
     _check_bound(bound)
 
     def convolution(path: Path, leaf: jax.Array) -> bool:
         return path[-1:] == ("kernel",) and leaf.ndim >= 3
 
-    return functools.partial(clip, bound=bound, only=convolution)
+    def project(params: Tree) -> Tree:
+        found: list[Path] = []
+
+        def only(path: Path, leaf: jax.Array) -> bool:
+            if convolution(path, leaf):
+                found.append(path)
+            return convolution(path, leaf)
+
+        clipped = clip(params, bound, only)
+        if not found:
+            raise ValueError("clip=kernels: there are no kernels of convolutions here; clip all weights")
+        return clipped
+
+    return project

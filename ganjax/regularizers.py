@@ -73,7 +73,8 @@ def interpolates(real: jax.Array, fake: jax.Array, weight: jax.Array) -> jax.Arr
 
 
 def dragan_points(real: jax.Array, keys: jax.Array, std: float | jax.Array) -> jax.Array:
-    """x + 0.5 std u, u uniform in [0, 1) and drawn for each number: the points of DRAGAN's penalty, [n, ...].
+    """x + 0.5 a std u: the points of DRAGAN's penalty, [n, ...]; u is uniform in [0, 1) and drawn for each
+    number, a likewise and drawn for each example.
 
     Args:
       real: [n, ...].
@@ -83,7 +84,9 @@ def dragan_points(real: jax.Array, keys: jax.Array, std: float | jax.Array) -> j
       Kodali et al. 2017, "On convergence and stability of GANs"; the form of the perturbation is that of the
       authors' code (the paper leaves the noise's law open), the penalty `gradient_penalty` of weight 10.
     """
-    return real + 0.5 * std * random.uniform(keys, real.shape[1:], real.dtype)
+    share = random.uniform(random.streams(keys, "share"), (), real.dtype)
+    noise = random.uniform(random.streams(keys, "noise"), real.shape[1:], real.dtype)
+    return real + 0.5 * std * share.reshape(-1, *(1,) * (real.ndim - 1)) * noise
 
 
 def consistency(logits: jax.Array, logits_of_augmented: jax.Array) -> jax.Array:
@@ -122,8 +125,10 @@ def orthogonal(params: Tree, *, skip: Callable[[Path], bool] = no_kernel) -> jax
     """
     total = jnp.zeros(())
     for matrix in _matrices(params, skip).values():
-        products = matrix.T @ matrix
-        total += jnp.sum(jnp.square(products)) - jnp.sum(jnp.square(jnp.diagonal(products)))
+        # |W^T W|_F = |W W^T|_F: the smaller one, or a wide layer would need gigabytes.
+        products = matrix.T @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.T
+        lengths = jnp.sum(jnp.square(matrix), axis=0)
+        total += jnp.sum(jnp.square(products)) - jnp.sum(jnp.square(lengths))
     return total
 
 

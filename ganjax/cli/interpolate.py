@@ -22,7 +22,8 @@ def run(command: Command) -> int:
     if len(seeds) < 2:
         raise UsageError(f"--seeds={command.flags.seeds}: it takes two to go from one to the other")
     out = epath.Path(command.flags.out or run.folder).expanduser()
-    if out.suffix not in (".png", ".gif", ""):
+    suffix = out.suffix if command.flags.out else ""  # a run's folder may have a dot in its name
+    if suffix not in (".png", ".gif", ""):
         raise UsageError(f"--out={out}: expected a .png, a .gif, or a folder for both")
     rows = len(labels) or 1
     count = rows * len(seeds) * command.flags.frames
@@ -47,13 +48,13 @@ def run(command: Command) -> int:
     frames = drawn.reshape(rows, len(path), *drawn.shape[1:])
     picture = workdir.picture_of(run.experiment)
     written = []
-    if out.suffix in (".png", ""):
+    if suffix in (".png", ""):
         # The strip ends at the last seed; the way back to the first is for the animation.
         there = frames[:, : command.flags.frames * (len(seeds) - 1) + 1]
-        written.append(out if out.suffix else out / "interpolation.png")
+        written.append(out if suffix else out / "interpolation.png")
         pictures.save_png(written[-1], picture(there.reshape(-1, *frames.shape[2:]), there.shape[1]))
-    if out.suffix in (".gif", ""):
-        written.append(out if out.suffix else out / "interpolation.gif")
+    if suffix in (".gif", ""):
+        written.append(out if suffix else out / "interpolation.gif")
         columns = min(rows, 5)
         sheets = np.stack([picture(frames[:, i], columns) for i in range(len(path))])
         pictures.save_gif(written[-1], sheets, command.flags.fps)

@@ -197,6 +197,7 @@ def adversarial(
             judge=lambda x: judged(params, before, x, labels[0], context, "real")[0],
             judge_fake=lambda x: judged(params, before, x, labels[1], context, "fake")[0],
             context=context,
+            joined=joined,
         )
         carry = dict(state.carry)
         for name, penalty in penalties.items():

@@ -25,6 +25,7 @@ class Seen(NamedTuple):
       judge: images in the real ones' place, with their labels -> logits.
       judge_fake: the same for the generated ones.
       context: of the step.
+      joined: the logits are of one batch of both kinds, and `judge` is of one kind alone.
     """
 
     real: Array
@@ -34,6 +35,7 @@ class Seen(NamedTuple):
     judge: Callable[[Array], Array]
     judge_fake: Callable[[Array], Array]
     context: Context
+    joined: bool = False
 
 
 class Penalty(NamedTuple):
@@ -116,6 +118,8 @@ def consistency(weight: float, augmentation: Augmentation, *, generated: bool = 
 
     def value(seen: Seen) -> Array:
         def change(images: Array, judge: Callable[[Array], Array], logits: Array, name: str) -> Array:
+            if seen.joined:  # with the same companions as the augmented ones
+                logits = judge(images)
             moved = judge(augmentation(images, seen.context.example_keys(name)))
             return jnp.mean(regularizers.consistency(logits, moved))
 

@@ -27,7 +27,7 @@ from ganjax.config import setting
 from ganjax.families import penalties, updates
 from ganjax.families.adversarial import DISCRIMINATOR, GENERATOR, Augment, adversarial
 from ganjax.families.penalties import Penalty
-from ganjax.gan import Experiment, Stage, Tree, always, every
+from ganjax.gan import Array, Experiment, Stage, Tree, always, every
 from ganjax.regularizers import WeightPenalty
 
 LOSSES = {
@@ -40,6 +40,23 @@ LOSSES = {
     "relativistic_average": losses.RELATIVISTIC_AVERAGE,
     "relativistic_average_least_squares": losses.RELATIVISTIC_AVERAGE_LEAST_SQUARES,
     "relativistic_pairing": losses.RELATIVISTIC_PAIRING,
+}
+
+
+SMOOTHED = ("non_saturating", "minimax", "least_squares")
+
+# Settings that need another one: which, and whether its value makes them count.
+SWITCHES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "beta1": ("optimizer", lambda optimizer: optimizer == "adam"),
+    "beta2": ("optimizer", lambda optimizer: optimizer == "adam"),
+    "rmsprop_decay": ("optimizer", lambda optimizer: optimizer == "rmsprop"),
+    "decay_start": ("schedule", lambda schedule: schedule != "constant"),
+    "clip": ("clip_weights", bool),
+    "warmup_discriminator_steps": ("warmup_generator_steps", bool),
+    "instance_noise_end": ("instance_noise", bool),
+    "gradient_penalty_one_sided": ("gradient_penalty", bool),
+    "consistency_generated": ("consistency", bool),
+    "consistency_flip": ("consistency", bool),
 }
 
 
@@ -131,6 +148,15 @@ class Recipe:
             raise ValueError("warmup_generator_steps: for discriminator_steps, and generator_steps of 1")
         if self.top_k < 1 and self.loss == "flipped":
             raise ValueError("top_k: with loss=flipped the best images are those of the lowest logits")
+        if self.top_k < 1 and self.loss.startswith("relativistic_average"):
+            raise ValueError(f"top_k: with loss={self.loss} all images count, through their mean")
+        first = self.warmup_discriminator_steps if self.warmup_generator_steps else self.discriminator_steps
+        if max(first, self.generator_steps) > self.steps:
+            player, at = (
+                ("generator", first) if first > self.steps else ("discriminator", self.generator_steps)
+            )
+            raise ValueError(f"steps={self.steps}: the {player} would first move at step {at}")
+        self._check_switches()
         self.adversarial_loss()
 
     @property
@@ -140,7 +166,28 @@ class Recipe:
     def adversarial_loss(self) -> losses.AdversarialLoss:
         """Raises ValueError where `real_label` does not go with `loss`."""
         loss = LOSSES[self.loss]
-        return loss if self.real_label == 1.0 else losses.smoothed(loss, self.real_label)
+        if self.real_label == 1.0:
+            return loss
+        if self.loss not in SMOOTHED:
+            raise ValueError(
+                f"real_label={self.real_label}: loss={self.loss} has no label to smooth; "
+                f"those of {', '.join(SMOOTHED)} have"
+            )
+        return losses.smoothed(loss, self.real_label)
+
+    def _check_switches(self) -> None:
+        """Raises ValueError for a setting that another one, which is off, leaves without effect."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, (switch, is_on) in SWITCHES.items():
+            if (
+                name in defaults
+                and getattr(self, name) != defaults[name]
+                and not is_on(getattr(self, switch))
+            ):
+                value = getattr(self, switch)
+                raise ValueError(
+                    f"{name} does nothing with {switch}={value}: leave it out, or set {switch} too"
+                )
 
     def learning_rate(self, value: float) -> float | optim.Schedule:
         """By the run's step."""
@@ -172,7 +219,7 @@ class Recipe:
         """What every image goes through before the discriminator sees it; None: nothing."""
         if not self.instance_noise:
             return None
-        sigma = augment.anneal(self.instance_noise, round(self.instance_noise_end * self.steps))
+        sigma = augment.anneal(self.instance_noise, max(round(self.instance_noise_end * self.steps), 1))
         return lambda images, keys, step: augment.instance_noise(images, keys, sigma(step))
 
     def penalties(self) -> dict[str, Penalty]:
@@ -314,6 +361,10 @@ class ImageRecipe(Recipe):
         """Consistency besides."""
         if not self.consistency:
             return super().penalties()
-        small = augment.flip_and_shift(4, flip=self.consistency_flip)
+
+        def small(images: Array, keys: Array) -> Array:
+            shift = min(4, min(images.shape[1:3]) // 4)
+            return augment.flip_and_shift(shift, flip=self.consistency_flip)(images, keys)
+
         term = penalties.consistency(self.consistency, small, generated=self.consistency_generated)
         return super().penalties() | {"consistency": term}

@@ -45,9 +45,9 @@ class MinibatchDiscrimination(nn.Module):
                 f"minibatch discrimination: kernels={self.kernels}, dims={self.dims}: both must be at least 1"
             )
         count, features = x.shape
-        kernel = self.param("kernel", self.kernel_init, (features, self.kernels, self.dims))
+        tensor = self.param("tensor", self.kernel_init, (features, self.kernels, self.dims))
         x = x.astype(jnp.float32)  # o is a function of small differences
-        mine = (x @ kernel.reshape(features, -1)).reshape(count, self.kernels, self.dims)
+        mine = (x @ tensor.reshape(features, -1)).reshape(count, self.kernels, self.dims)
         # In creating variables there is no axis yet.
         axis_name = None if self.is_initializing() else self.axis_name
         if axis_name is None:

@@ -144,7 +144,7 @@ class LayerNorm(nn.Module):
 
 
 class VirtualBatchNorm(nn.Module):
-    """Virtual batch normalisation (Salimans et al. 2016, "Improved techniques for training GANs", 3.4).
+    """Virtual batch normalisation (Salimans et al. 2016, "Improved techniques for training GANs", 3.5).
 
     The input begins with the activations of R reference examples, the same at every step. Each example behind
     them is normalised by the statistics of a batch of R + 1, the reference and itself: so it does not depend

@@ -30,7 +30,8 @@ BARS: Mapping[str, float] = {
     "mean_confidence": 0.9,
     "label_agreement": 0.98,
     "within_class_diversity_ratio": 0.8,
-    "nearest_training_image": NEAREST_QUANTILE,  # as many as of real test images, by definition
+    # Of 10,000 real images 10 on average, by definition, and more than 20 once in 600 times.
+    "nearest_training_image": 2 * NEAREST_QUANTILE,
 }
 
 

@@ -16,7 +16,7 @@ def features(count: int = 4, seed: int = 0) -> jax.Array:
 
 LAYER = MinibatchDiscrimination(kernels=3, dims=2)
 TENSOR = jnp.asarray(np.random.default_rng(1).normal(size=(5, 3, 2)) / 3, jnp.float32)
-VARIABLES = {"params": {"kernel": TENSOR}}
+VARIABLES = {"params": {"tensor": TENSOR}}
 
 
 def test_the_papers_formula_example_by_example():

@@ -203,7 +203,7 @@ def test_the_verdict_is_empty_for_what_passes():
             "nearest_training_image",
             {"value": 0.003, "count": 3, "minimum": 1.0, "threshold": 2.5},
             "nearest_training_image: 3 samples (0.30%) lie closer to a training image than 2.500, "
-            "the nearest 1.000, expected at most 0.10%",
+            "the nearest 1.000, expected at most 0.20%",
         ),
     ],
 )

@@ -170,8 +170,8 @@ def test_dropout_features_and_the_others_of_the_batch():
     # Minibatch discrimination: the same image, other companions, another logit.
     near = discriminator.clone(minibatch_discrimination=3)
     variables = random_variables(jax.eval_shape(lambda: near.init(KEY, images, train=True)))
-    assert variables["params"]["MinibatchDiscrimination_0"]["kernel"].shape == (16, 3, 5)
-    variables["params"]["MinibatchDiscrimination_0"]["kernel"] *= 0.1  # or nothing is near
+    assert variables["params"]["MinibatchDiscrimination_0"]["tensor"].shape == (16, 3, 5)
+    variables["params"]["MinibatchDiscrimination_0"]["tensor"] *= 0.1  # or nothing is near
     one, _ = features(near, variables, images)
     other, _ = features(near, variables, images.at[1:].set(images[:2]))
     assert abs(one[0] - other[0]) > 1e-3

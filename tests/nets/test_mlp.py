@@ -102,7 +102,7 @@ def test_features_are_the_last_hidden_activations():
         x = np.where(x > 0, x, 0.2 * x)
     np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-5)
     # And the logit is of these and of how near they are to the others'.
-    matrices = np.einsum("na,abc->nbc", x, params["MinibatchDiscrimination_0"]["kernel"])
+    matrices = np.einsum("na,abc->nbc", x, params["MinibatchDiscrimination_0"]["tensor"])
     near = np.exp(-np.abs(matrices[:, None] - matrices[None]).sum(-1)).sum(1) - 1
     last = params["Dense_2"]
     expected = np.concatenate([x, near], axis=1) @ last["kernel"] + last["bias"]
