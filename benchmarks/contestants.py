@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ganjax.cli.workdir import processor
 from ganjax.memory import keep_freed_memory
 
 OURS = "ganjax"
@@ -161,14 +162,7 @@ PEERS: dict[str, Callable[[Job], Contestant]] = {
 
 def cpu_name() -> str:
     """The processor's name, and how many of its cores there are."""
-    name = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as file:
-            models = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-        name = models[0] if models else name
-    except OSError:
-        pass
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{processor()}, {os.cpu_count()} cores"
 
 
 def measure_round(contestant: Contestant, seconds: float) -> list[float]:

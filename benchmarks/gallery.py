@@ -140,7 +140,8 @@ def _command(record: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
 
 def _hardware(record: Mapping[str, Any]) -> str:
     devices = list(record.get("devices", ()))
-    kinds = [f"{devices.count(kind)} x {kind}" for kind in dict.fromkeys(devices)]
+    kinds = [f"{devices.count(kind)} x {kind}" for kind in dict.fromkeys(devices) if kind != "cpu"]
+    kinds += [record["processor"]] if record.get("processor") else []
     cores = record.get("cores")
     return ", ".join([*kinds, *([f"{cores} cores"] if cores else [])]) or "not recorded"
 

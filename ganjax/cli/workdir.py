@@ -336,9 +336,20 @@ def _surroundings() -> dict[str, Any]:
         "versions": versions,
         "devices": [device.device_kind for device in jax.devices()],
         "platform": jax.default_backend(),
+        "processor": processor(),
         "cores": num_cores(),
         "git_revision": _git_revision(),
     }
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            models = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        models = []
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def _git_revision() -> str | None:

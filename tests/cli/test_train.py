@@ -82,6 +82,7 @@ def test_a_run_leaves_the_files_that_it_should(run, tmp_path):
     assert {"python", "jax", "jaxlib", "flax", "optax", "numpy"} <= set(config["versions"])
     assert config["platform"] == "cpu"
     assert config["cores"] >= 1
+    assert config["processor"]
     assert "git_revision" in config
 
     lines = read_jsonl(folder / "metrics.jsonl")
