@@ -90,20 +90,32 @@ def test_images_of_any_shape(name, image_size, channels):
         ("dcgan_mnist", {"image_size": 15}, "image_size 15x15: .* even sides of at least 8"),
         ("cgan_mnist", {"image_size": 30}, "image_size 30x30: .* multiples of 4"),
         ("wgan_mnist", {"image_size": "28,30"}, "image_size 28x30: .* multiples of 4"),
-        ("gan_mnist", {"discriminator_steps": 2, "generator_steps": 2}, "one of them is 1"),
-        ("hinge_mnist", {"real_label": 0.9}, "real_label=0.9: loss=hinge has no label"),
+        (
+            "gan_mnist",
+            {"discriminator_steps": 2, "generator_steps": 2},
+            "generator_steps=2: expected 1 beside",
+        ),
+        ("hinge_mnist", {"real_label": 0.9}, "real_label=0.9: expected 1 with loss=hinge"),
         ("ragan_mnist", {"top_k": 0.5}, "loss=relativistic_average"),
         ("gan_mnist", {"clip_weights": 0.1, "clip": "kernels"}, "no kernels of convolutions"),
         (
             "wgan_mnist",
             {"warmup_discriminator_steps": 100, "steps": 99},
-            "generator would first move at step 100",
+            "steps=99: expected at least 100",
         ),
-        ("gan_mnist", {"generator_steps": 5, "steps": 4}, "discriminator would first move at step 5"),
-        ("gan_mnist", {"clip": "kernels"}, "clip does nothing with clip_weights=0.0"),
-        ("gan_mnist", {"beta1": 0.9, "optimizer": "rmsprop"}, "beta1 does nothing with optimizer=rmsprop"),
-        ("gan_mnist", {"rmsprop_decay": 0.9}, "rmsprop_decay does nothing with optimizer=adam"),
-        ("wgan_mnist", {"decay_start": 0.9}, "decay_start does nothing with schedule=constant"),
+        ("gan_mnist", {"generator_steps": 5, "steps": 4}, "steps=4: expected at least 5"),
+        (
+            "gan_mnist",
+            {"clip": "kernels"},
+            "clip=kernels: expected all, as it does nothing with clip_weights=0.0",
+        ),
+        (
+            "gan_mnist",
+            {"beta1": 0.9, "optimizer": "rmsprop"},
+            "beta1=0.9: .* does nothing with optimizer=rmsprop",
+        ),
+        ("gan_mnist", {"rmsprop_decay": 0.9}, "rmsprop_decay=0.9: .* does nothing with optimizer=adam"),
+        ("wgan_mnist", {"decay_start": 0.9}, "decay_start=0.9: .* does nothing with schedule=constant"),
         ("gan_mnist", {"warmup_discriminator_steps": 2}, "does nothing with warmup_generator_steps=0"),
         ("gan_mnist", {"instance_noise_end": 0.2}, "does nothing with instance_noise=0.0"),
         ("gan_mnist", {"gradient_penalty_one_sided": True}, "does nothing with gradient_penalty=0.0"),
@@ -120,7 +132,7 @@ def test_settings_that_do_not_fit_are_refused(name, settings, message):
 
 @pytest.mark.parametrize("clip", ["all", "kernels"])
 def test_the_critics_weights_never_leave_the_box(clip):
-    experiment = built("wgan_mnist", tiny=True, steps=120, clip=clip, discriminator_learning_rate=1e-3)
+    experiment = built("wgan_mnist", tiny=True, steps=40, clip=clip, discriminator_learning_rate=1e-3)
     stage = experiment.stages[0]
     placed = Arrangement("none", tuple(jax.devices()[:1]))
     runner = Runner(placed, stage.gan, stage.data.transform, stage.batch_size, stage.steps)
@@ -140,7 +152,7 @@ def test_the_critics_weights_never_leave_the_box(clip):
         largest = max(np.abs(leaf).max() for leaf in boxed)
         assert largest <= np.float32(0.01)
         touched += largest == np.float32(0.01)
-    assert touched > 100  # there is a wall to run into
+    assert touched > 30  # there is a wall to run into
 
 
 MINUTES = {

@@ -30,8 +30,8 @@ __all__ = ["compiled_fast"]  # the fixture
 
 NAMES = sorted(m.name for m in pkgutil.iter_modules(experiments.__path__) if not m.name.startswith("_"))
 QUIET = Schedule(log_steps=1, preview_steps=0, save_minutes=0)
-# One of each kind of network, constraint and data: on several devices, the others are for the long tests.
-ON_DEVICES = {"cgan_mnist", "dcgan_mnist", "gan_ring", "wgan_mnist"}
+# On several devices by default: convolutions with labels, and points. The others are for the long tests.
+ON_DEVICES = {"cgan_mnist", "gan_ring"}
 
 
 def module_of(name: str):

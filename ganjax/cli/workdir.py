@@ -262,11 +262,16 @@ def last_state(
       RunError: there is none, or the one that was asked for is damaged.
       UsageError: `checkpoint` is none of these, there is none of that step, or no such member.
     """
-    if member is not None:
-        seed, seeds = run.record["seed"], run.experiment.seeds
-        members.check_member(member, seed, seeds)
-        state, meta = last_state(run, warn, checkpoint, None)
-        return members.of(state, member, seeds), meta
+    if member is None:
+        return _whole_state(run, warn, checkpoint)
+    seed, seeds = run.record["seed"], run.experiment.seeds
+    members.check_member(member, seed, seeds)
+    state, meta = _whole_state(run, warn, checkpoint)
+    return members.of(state, member, seeds), meta
+
+
+def _whole_state(run: Run, warn: Callable[[str], None], checkpoint: str) -> tuple[GanState, dict[str, Any]]:
+    """`last_state` of all members."""
     if checkpoint not in ("last", "best") and not re.fullmatch("[0-9]{1,18}", checkpoint):
         raise UsageError(f"--checkpoint={shortened(checkpoint)}: expected last, best or a step")
     if not (run.folder / "checkpoints").exists():

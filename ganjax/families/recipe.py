@@ -24,7 +24,7 @@ import optax
 
 from ganjax import augment, data, losses, optim, regularizers
 from ganjax.config import setting
-from ganjax.families import penalties, updates
+from ganjax.families import alternation, penalties
 from ganjax.families.adversarial import DISCRIMINATOR, GENERATOR, Augment, adversarial
 from ganjax.families.penalties import Penalty
 from ganjax.gan import Array, Experiment, Stage, Tree, always, every
@@ -41,6 +41,11 @@ LOSSES = {
     "relativistic_average_least_squares": losses.RELATIVISTIC_AVERAGE_LEAST_SQUARES,
     "relativistic_pairing": losses.RELATIVISTIC_PAIRING,
 }
+
+
+def wrong(config: "Recipe", name: str, expected: str) -> ValueError:
+    """The error for a setting that does not go with the others."""
+    return ValueError(f"--config.{name}={getattr(config, name)}: expected {expected}")
 
 
 SMOOTHED = ("non_saturating", "minimax", "least_squares")
@@ -140,22 +145,19 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if min(self.discriminator_steps, self.generator_steps) > 1:
-            raise ValueError(
-                f"discriminator_steps={self.discriminator_steps} and generator_steps={self.generator_steps}: "
-                "one of them is 1"
-            )
+            raise wrong(self, "generator_steps", f"1 beside discriminator_steps={self.discriminator_steps}")
         if self.warmup_generator_steps and self.generator_steps > 1:
-            raise ValueError("warmup_generator_steps: for discriminator_steps, and generator_steps of 1")
+            raise wrong(self, "warmup_generator_steps", "0 where generator_steps is above 1")
         if self.top_k < 1 and self.loss == "flipped":
-            raise ValueError("top_k: with loss=flipped the best images are those of the lowest logits")
+            raise wrong(self, "top_k", "1 with loss=flipped, where the best images have the lowest logits")
         if self.top_k < 1 and self.loss.startswith("relativistic_average"):
-            raise ValueError(f"top_k: with loss={self.loss} all images count, through their mean")
+            raise wrong(self, "top_k", f"1 with loss={self.loss}, where all images count by their mean")
         first = self.warmup_discriminator_steps if self.warmup_generator_steps else self.discriminator_steps
         if max(first, self.generator_steps) > self.steps:
             player, at = (
                 ("generator", first) if first > self.steps else ("discriminator", self.generator_steps)
             )
-            raise ValueError(f"steps={self.steps}: the {player} would first move at step {at}")
+            raise wrong(self, "steps", f"at least {at}, the step at which the {player} first moves")
         self._check_switches()
         self.adversarial_loss()
 
@@ -169,10 +171,7 @@ class Recipe:
         if self.real_label == 1.0:
             return loss
         if self.loss not in SMOOTHED:
-            raise ValueError(
-                f"real_label={self.real_label}: loss={self.loss} has no label to smooth; "
-                f"those of {', '.join(SMOOTHED)} have"
-            )
+            raise wrong(self, "real_label", f"1 with loss={self.loss}; {', '.join(SMOOTHED)} have labels")
         return losses.smoothed(loss, self.real_label)
 
     def _check_switches(self) -> None:
@@ -184,10 +183,8 @@ class Recipe:
                 and getattr(self, name) != defaults[name]
                 and not is_on(getattr(self, switch))
             ):
-                value = getattr(self, switch)
-                raise ValueError(
-                    f"{name} does nothing with {switch}={value}: leave it out, or set {switch} too"
-                )
+                state = f"{switch}={getattr(self, switch)}"
+                raise wrong(self, name, f"{defaults[name]}, as it does nothing with {state}")
 
     def learning_rate(self, value: float) -> float | optim.Schedule:
         """By the run's step."""
@@ -249,7 +246,7 @@ class Recipe:
     def due(self) -> tuple[Callable[[int], bool], Callable[[int], bool]]:
         """On which steps the generator moves, and the discriminator."""
         if self.warmup_generator_steps:
-            generator = updates.generator_due(
+            generator = alternation.generator_due(
                 self.discriminator_steps,
                 warmup_generator_steps=self.warmup_generator_steps,
                 warmup_critic_steps=self.warmup_discriminator_steps,
@@ -330,8 +327,10 @@ class ImageRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.diff_augment:
+        try:
             augment.diff_augment(self.diff_augment)
+        except ValueError as error:
+            raise ValueError(f"--config.diff_augment: {error}") from error
 
     def images(self, load: Callable = data.load, *, conditional: bool = False) -> data.Dataset:
         """The training split.

@@ -56,8 +56,11 @@ def assert_refused(run: Run, argv: tuple[str, ...], code: int, message: str, fol
 
 
 WRONG = {
-    "no experiment": ((), r"--experiment=NAME is missing; choose from: cgan_mnist"),
-    "unknown experiment": (("--experiment=cgan_mnits",), r"no such experiment; did you mean cgan_mnist\?"),
+    "no experiment": ((), r"--experiment=NAME is missing; choose from: .*cgan_mnist"),
+    "unknown experiment": (
+        ("--experiment=cgan_mnits",),
+        r"no such experiment; did you mean cgan_mnist or .*\?",
+    ),
     "no such file": (("--experiment=no/such.py",), r"there is no such file"),
     "no such module": (("--experiment=ganjax.no_such",), r"there is no module ganjax\.no_such"),
     "no experiment in module": (
@@ -76,7 +79,7 @@ WRONG = {
     "not an integer": ((*TINY_MNIST, "--config.steps=x"), r"--config\.steps=x: expected an integer"),
     "not a choice": (
         (*TINY_MNIST, "--config.loss=hing"),
-        r"expected one of non_saturating, least_squares, hinge",
+        r"expected one of non_saturating, .*least_squares, hinge",
     ),
     "no value": ((*TINY_MNIST, "--config.steps"), r"--config\.steps: the value is missing"),
     "no key": ((*TINY_MNIST, "--config=8"), r"settings are given one by one"),

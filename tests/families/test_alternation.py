@@ -3,7 +3,7 @@ import time
 import pytest
 
 from ganjax import gan
-from ganjax.families.updates import generator_due
+from ganjax.families.alternation import generator_due
 
 
 def simulate(steps: int, n_critic: int, warmup_moves: int, warmup_batches: int, every: int) -> list[int]:
