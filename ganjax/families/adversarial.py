@@ -256,7 +256,7 @@ def adversarial(
         params = state.ema.get(GENERATOR, state.params[GENERATOR])
         variables = {"params": params, **state.stats[GENERATOR]}
         own: dict[str, Any] = {}
-        if sample_dropout:
+        if sample_dropout and keys is not None:  # latents alone are enough to draw from
             own = keys_of(generator, lambda name: random.streams(keys, name), GENERATOR)
         z = draw(keys) if latents is None else latents
         images = generator.apply(variables, z, labels, train=False, **own)
