@@ -1,4 +1,4 @@
-"""Twenty-five Gaussians on a grid: how many does a GAN find? Seconds to train.
+"""Twenty-five Gaussians on a grid: a GAN should find all of them.
 
     python run.py --experiment=gan_grid
 
