@@ -25,7 +25,7 @@ from ganjax import config as settings
 from ganjax.cli import experiments
 from ganjax.cli.workdir import read_config
 from ganjax.errors import RunError, UsageError
-from ganjax.report.curves import draw, palette_png
+from ganjax.report.curves import draw, of_seeds, palette_png
 from ganjax.report.files import write_atomically
 from ganjax.report.log import read_jsonl
 from ganjax.report.progress import duration
@@ -111,7 +111,8 @@ def add(folder: pathlib.Path, docs: pathlib.Path, package: str = "experiments") 
     records = read_jsonl(folder / "metrics.jsonl")
     images = docs / "images" / "gallery"
     write_atomically(images / f"{name}.png", small_png(sheets[-1]))
-    write_atomically(images / f"{name}_curves.png", draw(records, title=f"{name}, seed {record['seed']}"))
+    which = of_seeds(record["seed"], record["config"].get("seeds", 1))
+    write_atomically(images / f"{name}_curves.png", draw(records, title=f"{name}, {which}"))
     path = docs / "gallery.md"
     page = path.read_text(encoding="utf-8") if path.exists() else _HEADING
     write_atomically(path, replaced(page, name, text).encode())

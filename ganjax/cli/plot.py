@@ -30,9 +30,7 @@ def run(command: Command) -> int:
             )
     if not curves.panels(names, chosen):
         raise RunError(f"{path} holds no losses and no logits; name what to draw with --metrics")
-    seed, seeds = run.record["seed"], run.experiment.seeds
-    which = f"seed {seed}" if seeds == 1 else f"mean of seeds {seed} to {seed + seeds - 1}"
-    title = f"{run.record['experiment']}, {which}"
+    title = f"{run.record['experiment']}, {curves.of_seeds(run.record['seed'], run.experiment.seeds)}"
     write_atomically(out, curves.draw(records, chosen, title=title))
     print(f"curves of {len(records)} lines, to step {max(record['step'] for record in records)}: {out}")
     return 0

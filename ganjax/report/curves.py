@@ -15,6 +15,11 @@ _LOSSES, _LOGITS = "losses", "logits"
 _LINES = ("#1f77b4", "#d6492a", "#2a9d55", "#8e57b5", "#8c6d31", "#444444")
 
 
+def of_seeds(seed: int, seeds: int) -> str:
+    """What the curves of so many seeds, from `seed` on, are of: "seed 3", "mean of seeds 0 to 4"."""
+    return f"seed {seed}" if seeds == 1 else f"mean of seeds {seed} to {seed + seeds - 1}"
+
+
 def panels(names: Sequence[str], chosen: Sequence[str] = ()) -> dict[str, list[str]]:
     """What is drawn into which panel, by title: losses, logits of real and fake, and each chosen metric.
 

@@ -114,3 +114,8 @@ def test_a_palette():
     image[1, 2] = 200, 100, 0
     np.testing.assert_array_equal(opened(palette_png(image)), image)
     assert opened(palette_png(image[..., :1])).shape == (4, 5, 3)
+
+
+def test_which_seeds_the_curves_are_of():
+    assert curves.of_seeds(3, 1) == "seed 3"
+    assert curves.of_seeds(2, 4) == "mean of seeds 2 to 5"
