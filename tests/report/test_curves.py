@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ganjax.errors import RunError
-from ganjax.report.curves import draw, metric_names, palette_png, panels, smoothed
+from ganjax.report.curves import draw, metric_names, of_seeds, palette_png, panels, smoothed
 
 
 def log(count: int = 100):
@@ -117,5 +117,5 @@ def test_a_palette():
 
 
 def test_which_seeds_the_curves_are_of():
-    assert curves.of_seeds(3, 1) == "seed 3"
-    assert curves.of_seeds(2, 4) == "mean of seeds 2 to 5"
+    assert of_seeds(3, 1) == "seed 3"
+    assert of_seeds(2, 4) == "mean of seeds 2 to 5"
