@@ -7,11 +7,10 @@ in the generator, and enters the discriminator by projection (Miyato & Koyama 20
 """
 
 import dataclasses
-from typing import Literal
 
 from ganjax import data
 from ganjax.config import setting
-from ganjax.families.recipe import ImageRecipe, off
+from ganjax.families.recipe import ImageRecipe, off, schedule_setting
 from ganjax.gan import Experiment
 from ganjax.nets.conditional import ConditionalDiscriminator, ConditionalGenerator
 from ganjax.nets.dcgan import stages_for
@@ -20,9 +19,7 @@ from ganjax.nets.dcgan import stages_for
 @dataclasses.dataclass(frozen=True)
 class Config(ImageRecipe):
     dataset: str = setting("cifar10", "a TFDS name, or a path to a folder or an .npz; it needs labels")
-    schedule: Literal["constant", "linear", "cosine", "exponential"] = setting(
-        "linear", "how both rates fall from decay_start on; exponential: to a hundredth"
-    )
+    schedule: str = schedule_setting("linear")
     diff_augment: str = setting("translation,color", "DiffAugment's policy; empty: off")
     steps: int = setting(12000, "batches to train on", minimum=1, maximum=2**31 - 1)
     width: int = setting(64, "channels at half the image's size", minimum=1, maximum=65_536)

@@ -13,11 +13,10 @@ agreement 98.65 % of 10,000 samples, by a classifier of 99.30 % test accuracy; d
 """
 
 import dataclasses
-from typing import Literal
 
 from ganjax import data
 from ganjax.config import setting
-from ganjax.families.recipe import ImageRecipe, off
+from ganjax.families.recipe import ImageRecipe, off, schedule_setting
 from ganjax.gan import Experiment
 from ganjax.nets.conditional import ConditionalDiscriminator, ConditionalGenerator
 
@@ -33,9 +32,7 @@ class Config(ImageRecipe):
     width: int = setting(48, "channels at half the image's size", minimum=1, maximum=65_536)
     generator_learning_rate: float = setting(1e-3, "of the generator", above=0.0)
     discriminator_learning_rate: float = setting(1e-3, "of the discriminator", above=0.0)
-    schedule: Literal["constant", "linear", "cosine", "exponential"] = setting(
-        "linear", "how both rates fall from decay_start on; exponential: to a hundredth"
-    )
+    schedule: str = schedule_setting("linear")
     discriminator_dropout: float = off("dropout in the discriminator", below=1.0)
     minibatch_discrimination: int = setting(
         0, "kernels of minibatch discrimination; 0: off", minimum=0, maximum=4096

@@ -8,11 +8,10 @@ numbers on MNIST, of them 12,544 running statistics. The discriminator pools whe
 """
 
 import dataclasses
-from typing import Literal
 
 from ganjax import data
 from ganjax.config import setting
-from ganjax.families.recipe import ImageRecipe, off
+from ganjax.families.recipe import ImageRecipe, off, schedule_setting
 from ganjax.gan import Experiment
 from ganjax.nets.upsampling import UpsamplingDiscriminator, UpsamplingGenerator
 
@@ -20,9 +19,7 @@ from ganjax.nets.upsampling import UpsamplingDiscriminator, UpsamplingGenerator
 @dataclasses.dataclass(frozen=True)
 class Config(ImageRecipe):
     steps: int = setting(4000, "batches to train on", minimum=1, maximum=2**31 - 1)
-    schedule: Literal["constant", "linear", "cosine", "exponential"] = setting(
-        "linear", "how both rates fall from decay_start on; exponential: to a hundredth"
-    )
+    schedule: str = schedule_setting("linear")
     width: int = setting(64, "channels at half the image's size", minimum=1, maximum=65_536)
     discriminator_dropout: float = off("dropout in the discriminator", below=1.0)
     minibatch_discrimination: int = setting(

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ganjax import data
 from ganjax.config import setting
-from ganjax.families.recipe import ImageRecipe, off
+from ganjax.families.recipe import ImageRecipe, off, schedule_setting
 from ganjax.gan import Experiment
 from ganjax.nets.mlp import MLPDiscriminator, MLPGenerator
 
@@ -20,9 +20,7 @@ from ganjax.nets.mlp import MLPDiscriminator, MLPGenerator
 @dataclasses.dataclass(frozen=True)
 class Config(ImageRecipe):
     steps: int = setting(12000, "batches to train on", minimum=1, maximum=2**31 - 1)
-    schedule: Literal["constant", "linear", "cosine", "exponential"] = setting(
-        "linear", "how both rates fall from decay_start on; exponential: to a hundredth"
-    )
+    schedule: str = schedule_setting("linear")
     width: float = setting(0.125, "share of the generator's 6,272 and 12,544 units", above=0.0, maximum=4.0)
     discriminator_hidden: tuple[int, ...] = setting((128,), "units of the discriminator's layers", minimum=1)
     generator_norm: Literal["none", "batch", "virtual"] = setting("none", "normalisation in the generator")

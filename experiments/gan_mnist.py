@@ -12,7 +12,7 @@ from typing import Literal
 
 from ganjax import data
 from ganjax.config import setting
-from ganjax.families.recipe import ImageRecipe, off
+from ganjax.families.recipe import ImageRecipe, off, schedule_setting
 from ganjax.gan import Experiment
 from ganjax.nets.mlp import MLPDiscriminator, MLPGenerator
 
@@ -20,9 +20,7 @@ from ganjax.nets.mlp import MLPDiscriminator, MLPGenerator
 @dataclasses.dataclass(frozen=True)
 class Config(ImageRecipe):
     steps: int = setting(20000, "batches to train on", minimum=1, maximum=2**31 - 1)
-    schedule: Literal["constant", "linear", "cosine", "exponential"] = setting(
-        "linear", "how both rates fall from decay_start on; exponential: to a hundredth"
-    )
+    schedule: str = schedule_setting("linear")
     hidden: tuple[int, ...] = setting((256, 512, 1024), "units of the generator's layers", minimum=1)
     discriminator_hidden: tuple[int, ...] = setting((1024, 512, 256), "of the discriminator's", minimum=1)
     generator_norm: Literal["none", "batch", "virtual"] = setting("none", "normalisation in the generator")

@@ -9,11 +9,10 @@ generator steps are the default.
 """
 
 import dataclasses
-from typing import Literal
 
 from ganjax import data
 from ganjax.config import setting
-from ganjax.families.recipe import ImageRecipe, loss_setting
+from ganjax.families.recipe import ImageRecipe, loss_setting, schedule_setting
 from ganjax.gan import Experiment
 from ganjax.nets.resnet import ResNetDiscriminator, ResNetGenerator
 
@@ -26,9 +25,7 @@ class Config(ImageRecipe):
     latent_size: int = setting(128, "entries of a latent", minimum=1, maximum=65_536)
     beta1: float = setting(0.0, "of Adam", minimum=0.0, below=1.0)
     beta2: float = setting(0.9, "of Adam", minimum=0.0, below=1.0)
-    schedule: Literal["constant", "linear", "cosine", "exponential"] = setting(
-        "linear", "how both rates fall from decay_start on; exponential: to a hundredth"
-    )
+    schedule: str = schedule_setting("linear")
     decay_start: float = setting(
         0.0, "share of the steps after which the rates fall", minimum=0.0, maximum=1.0
     )

@@ -70,6 +70,12 @@ def loss_setting(default: str) -> Any:
     return setting(default, "what is minimised", choices=tuple(LOSSES))
 
 
+def schedule_setting(default: str) -> Any:
+    """The setting `schedule` with another default."""
+    help = "how both rates fall from decay_start on; exponential: to a hundredth"
+    return setting(default, help, choices=("constant", "linear", "cosine", "exponential"))
+
+
 def off(help: str, **limits: Any) -> Any:
     """A weight or a share that is 0 by default: the trick is off."""
     return setting(0.0, f"{help}; 0: off", minimum=0.0, **limits)
@@ -109,9 +115,7 @@ class Recipe:
     beta1: float = setting(0.5, "of Adam", minimum=0.0, below=1.0)
     beta2: float = setting(0.999, "of Adam", minimum=0.0, below=1.0)
     rmsprop_decay: float = setting(0.99, "of RMSprop's mean square", minimum=0.0, below=1.0)
-    schedule: Literal["constant", "linear", "cosine", "exponential"] = setting(
-        "constant", "how both rates fall from decay_start on; exponential: to a hundredth"
-    )
+    schedule: str = schedule_setting("constant")
     decay_start: float = setting(
         0.5, "share of the steps after which the rates fall", minimum=0.0, maximum=1.0
     )

@@ -1,0 +1,1 @@
+"""Settings and networks that several experiments have in common: classes to inherit a `Config` from."""
