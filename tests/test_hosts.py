@@ -1,5 +1,6 @@
 """Several processes train one run: the same bits, one set of files, and nobody waits for the dead."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -349,15 +350,18 @@ def test_a_process_that_falls_silent_is_gone(watch):
     keep_on = threading.Event()
 
     def beat():
-        while not keep_on.wait(0.1):
-            other.sendall(b"alive\n")
+        with contextlib.suppress(OSError):  # the watch closes it
+            while not keep_on.wait(0.1):
+                other.sendall(b"alive\n")
 
-    threading.Thread(target=beat, daemon=True).start()
+    heart = threading.Thread(target=beat, daemon=True)
+    heart.start()
     assert ended.event.wait(5)
     assert ended.why.startswith("process 1 of 3 is gone (no word from it for 1 s); start all of them again")
     # The third is told of it.
     assert any(line.startswith("process 1 of 3 is gone") for line in lines_of(other))
     keep_on.set()
+    heart.join()  # before its socket is closed
     silent.close()
     other.close()
 

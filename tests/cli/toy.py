@@ -4,6 +4,7 @@ It reads from top to bottom, and compiles in no time.
 """
 
 import dataclasses
+import sys
 import time
 from typing import Any
 
@@ -42,7 +43,8 @@ class Slow:
         return getattr(self._source, name)
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        print("reading", flush=True)
+        sys.stdout.write("reading\n")  # at once, as several threads read
+        sys.stdout.flush()
         time.sleep(self._pause)
         return self._source.read(indices)
 
