@@ -1,11 +1,12 @@
 """The gallery of results, from runs' folders: pictures, curves and a section of docs/gallery.md for each run.
 
-    python -m benchmarks.gallery RUN [RUN ...] [--docs=docs]
+    python -m benchmarks.gallery RUN [RUN ...] [--docs=docs] [--name=NAME]
 
 Of each run its last sample grid and its curves (as --mode=plot draws them) become small PNGs in
 DOCS/images/gallery, and its section of DOCS/gallery.md, between two markers, is written anew; other sections
-stay as they are. Every figure is read from the run's config.json, result.json and evaluation.json. A run that
-has not reached its end is refused.
+stay as they are. A section is named for the run's experiment; a second run of it, with other settings, needs
+a name of its own. Every figure is read from the run's config.json, result.json and evaluation.json. A run
+that has not reached its end is refused.
 """
 
 import argparse
@@ -98,12 +99,15 @@ def replaced(page: str, name: str, text: str) -> str:
     return page.rstrip("\n") + "\n\n" + block
 
 
-def add(folder: pathlib.Path, docs: pathlib.Path, package: str = "experiments") -> str:
+def add(
+    folder: pathlib.Path, docs: pathlib.Path, package: str = "experiments", name: str | None = None
+) -> str:
     """Writes a run's pictures and its section; returns the name that they have."""
     record = read_config(folder)
-    name = record["experiment"]
-    name = pathlib.PurePath(name).stem if name.endswith(".py") else name.rpartition(".")[2]
-    name += f"-seed{record['seed']}" if record["seed"] else ""
+    if name is None:
+        name = str(record["experiment"])
+        name = pathlib.PurePath(name).stem if name.endswith(".py") else name.rpartition(".")[2]
+        name += f"-seed{record['seed']}" if record["seed"] else ""
     text = section(folder, name, package)
     sheets = sorted((folder / "samples").glob("*.png"))
     if not sheets:
@@ -194,10 +198,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", metavar="RUN", nargs="+", type=pathlib.Path, help="a run's folder")
     parser.add_argument("--docs", type=pathlib.Path, default=pathlib.Path("docs"), help="default: docs")
+    parser.add_argument("--name", help="of one RUN's section and pictures; default: its experiment's")
     arguments = parser.parse_args(argv)
+    if arguments.name is not None and (
+        len(arguments.runs) > 1 or not re.fullmatch(r"[a-z0-9_.-]+", arguments.name)
+    ):
+        parser.error(f"--name={arguments.name} is for one RUN, and of letters a-z, digits, '_', '-' and '.'")
     try:
         for folder in arguments.runs:
-            print(f"{folder}: {add(folder, arguments.docs)}")
+            print(f"{folder}: {add(folder, arguments.docs, name=arguments.name)}")
     except (RunError, UsageError, ValueError) as error:
         print(f"gallery: {error}", file=sys.stderr)
         return 1

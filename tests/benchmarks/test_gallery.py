@@ -132,3 +132,17 @@ def test_what_is_not_ready_is_refused(run, tmp_path, capsys):
     assert "result.json can't be read" in refused()
     (run / "config.json").unlink()
     assert "holds no run" in refused()
+
+
+def test_a_name_of_its_own(run, tmp_path, capsys):
+    docs = tmp_path / "docs"
+    assert gallery.main([str(run), f"--docs={docs}"]) == 0
+    assert gallery.main([str(run), f"--docs={docs}", "--name=toy_again"]) == 0
+    page = (docs / "gallery.md").read_text()
+    assert "\n## toy\n" in page
+    assert "\n## toy_again\n" in page
+    assert (docs / "images/gallery/toy_again_curves.png").exists()
+    for words in ([str(run), str(run), "--name=twice"], [str(run), "--name=../outside"]):
+        with pytest.raises(SystemExit):
+            gallery.main([*words, f"--docs={docs}"])
+        assert "is for one RUN" in capsys.readouterr().err
