@@ -33,9 +33,8 @@ class Config(ImageRecipe):
     warmup_generator_steps: int = setting(
         25, "generator steps, at first and every 500th, with a longer wait for the critic", minimum=0
     )
-    width: int = setting(
-        128, "channels of the generator, twice those of the critic", minimum=1, maximum=65_536
-    )
+    width: int = setting(128, "channels of the generator", minimum=1, maximum=65_536)
+    critic_width: int = setting(64, "channels of the critic", minimum=1, maximum=65_536)
     discriminator_norm: Literal["batch", "layer", "none"] = setting("batch", "in the critic")
 
 
@@ -46,6 +45,7 @@ TINY = {
     "steps": 2,
     "latent_size": 4,
     "width": 4,
+    "critic_width": 2,
     "discriminator_steps": 2,
     "warmup_generator_steps": 1,
     "warmup_discriminator_steps": 2,
@@ -56,6 +56,6 @@ def build(config: Config, load=data.load) -> Experiment:
     images = config.images(load)
     generator = WassersteinGenerator(images.image_shape, width=config.width, dtype=config.compute_dtype)
     critic = WassersteinCritic(
-        width=max(1, config.width // 2), norm=config.discriminator_norm, dtype=config.compute_dtype
+        width=config.critic_width, norm=config.discriminator_norm, dtype=config.compute_dtype
     )
     return config.experiment(images, generator, critic)
