@@ -76,6 +76,42 @@ def _claim_and_train(command: Command, best: Best | None) -> int:
         return _train(command, run, best)
 
 
+_OF_MEASURING = ("metrics", "num_samples", "inception", "resize", "real_split")
+_LISTS = ("class_shares", "mode_shares")  # figures that are no number
+
+
+def _evaluation(
+    command: Command, run: workdir.Run, watcher: "Watcher | Silent", best: Best | None
+) -> tuple[loop.Evaluation | None, Best | None]:
+    """What is measured while the run trains, and which checkpoint is the best: where nothing else is asked
+    for, the one with the best of what is measured.
+
+    Raises:
+      UsageError: flags that do nothing, or don't fit.
+    """
+    every = run.experiment.evaluate_every
+    if not every:
+        for name in _OF_MEASURING:
+            if command.flags[name].present:
+                raise UsageError(f"--{name} does nothing in --mode=train without --config.evaluate_every=")
+        return None, best
+    from ganjax.cli import measuring
+
+    measurer = measuring.Measurer(run.experiment, command.flags, watcher.message)
+    names = tuple(name for name in measurer.names() if name not in _LISTS)
+    workdir.check_metric(command, run.experiment, names)
+    first = next((name for name in measuring.BETTER if name in names), None)
+    if best is None and first is not None:
+        best = Best.parse(f"{first}:{measuring.BETTER[first]}")
+
+    def measure(index: int, state: Any, step: int) -> Mapping[str, float]:
+        results = measurer.measure(index, state, step)
+        watcher.measured(step, results)
+        return measuring.numbers(results)
+
+    return loop.Evaluation(every, names, measure), best
+
+
 def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
     flags = command.flags
     signals = command.signals
@@ -85,6 +121,7 @@ def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
         watcher = stack.enter_context(
             Watcher(run.folder, workdir.picture_of(run.experiment)) if first else Silent()
         )
+        evaluation, best = _evaluation(command, run, watcher, best)
         checkpoints = None
         if first:
             checkpoints = Checkpoints(run.folder / "checkpoints", keep=flags.keep, best=best)
@@ -107,6 +144,7 @@ def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
             data_workers=flags.data_workers,
             interrupted=lambda: signals.noted is not None,
             started=command.started,
+            evaluation=evaluation,
         )
     if not first:
         return 128 + (signals.noted or signal.SIGTERM) if result.interrupted else 0
@@ -124,8 +162,9 @@ def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
         "skipped_images": len(skipped),
     }
     del summary["interrupted"]
-    if not result.members:
-        del summary["members"]
+    for name in ("members", "evaluation"):
+        if not summary[name]:
+            del summary[name]
     write_atomically(path, json.dumps(jsonable(summary), indent=2).encode() + b"\n")
     signals.noting = False
     if result.interrupted:
@@ -186,6 +225,12 @@ class Silent:
     def preview(self, step: int, samples: np.ndarray, columns: int) -> None:
         pass
 
+    def evaluated(self, step: int, seconds: float, figures: Mapping[str, float]) -> None:
+        pass
+
+    def measured(self, step: int, results: Mapping[str, Mapping[str, Any]]) -> None:
+        pass
+
     def message(self, text: str) -> None:
         print(f"process {jax.process_index()}: {text}", file=sys.stderr, flush=True)
 
@@ -207,6 +252,7 @@ class Watcher:
     def __init__(self, folder: epath.Path, picture: Callable[[np.ndarray, int], np.ndarray] = pictures.sheet):
         self._folder, self._picture = folder, picture
         self._jsonl: JsonlLog | None = None
+        self._measured: JsonlLog | None = None
         self._events: TensorBoardLog | None = None
         self._progress: Progress | None = None
         self._early: list[str] = []
@@ -253,6 +299,21 @@ class Watcher:
         pictures.save_png(self._folder / "samples" / f"{step:08d}.png", sheet)
         self._events.image(step, "samples", sheet)
 
+    def evaluated(self, step: int, seconds: float, figures: Mapping[str, float]) -> None:
+        """One line in each log, and one for who watches."""
+        assert self._jsonl is not None
+        assert self._events is not None
+        self._jsonl.write({"step": step, "seconds": round(seconds, 3)} | dict(figures))
+        self._events.scalars(step, {f"evaluation/{name}": value for name, value in figures.items()})
+        shown = ", ".join(f"{name} {number(value)}" for name, value in figures.items())
+        self.message(f"step {step}: {shown}")
+
+    def measured(self, step: int, results: Mapping[str, Mapping[str, Any]]) -> None:
+        """A line in evaluations.jsonl: the results of a measurement, each with its protocol."""
+        if self._measured is None:
+            self._measured = JsonlLog.open(self._folder / "evaluations.jsonl", step - 1)
+        self._measured.write({"step": step} | dict(results))
+
     def message(self, text: str) -> None:
         """Prints a line that does not break the bar."""
         if self._progress is None:
@@ -263,7 +324,7 @@ class Watcher:
     def close(self) -> None:
         """Closes what was opened; messages that came before are not lost."""
         with contextlib.ExitStack() as stack:  # which closes all, also where one fails
-            for part in (self._events, self._jsonl, self._progress):
+            for part in (self._events, self._jsonl, self._measured, self._progress):
                 if part is not None:
                     stack.callback(part.close)
         if self._progress is None:
