@@ -293,8 +293,8 @@ def _define() -> flags.FlagValues:
     text(
         "metrics",
         None,
-        "evaluate: which metrics, comma separated; see docs/metrics.md. Default: those of the run's kind of data, "
-        "and those of --inception and --lpips. train: the same, with --config.evaluate_every. "
+        "evaluate: which metrics, comma separated; see docs/metrics.md. Default: those of the run's kind of "
+        "data, and of --inception and --lpips. train: the same, with --config.evaluate_every. "
         "plot: which besides losses and logits.",
     )
     integer(
@@ -321,7 +321,8 @@ def _define() -> flags.FlagValues:
         "resize",
         "tf1",
         ["tf1", "pytorch", "clean"],
-        "evaluate, train: how images are resized for Inception: as the original graph, pytorch-fid or clean-fid.",
+        "evaluate, train: how images are resized for Inception: as the original graph does, as pytorch-fid or "
+        "as clean-fid.",
         flag_values=values,
     )
     text(

@@ -13,7 +13,7 @@ from ganjax import data
 from ganjax.errors import UsageError, nearest
 from ganjax.gan import Experiment, GanState
 from ganjax.metrics import sets, suite
-from ganjax.metrics.classifier import Classifier, Outputs, cached_classifier
+from ganjax.metrics.classifier import Classifier, cached_classifier
 from ganjax.metrics.judge import METRICS as OF_JUDGE
 from ganjax.metrics.judge import judge, verdict
 from ganjax.sampling import Sampler
@@ -132,9 +132,7 @@ class Measurer:
         if set(names) & set(OF_JUDGE):
             found |= self._judged(dataset, generated)
         for network, split in suite.REAL_SPLITS.items():
-            some = [
-                name for name in names if name in suite.METRICS and suite.METRICS[name].network == network
-            ]
+            some = _of_network(network, names)
             if some:
                 real = self._real(dataset, self._flags.real_split or split)
                 found |= suite.measure(self._subject(dataset, real, generated), some)
@@ -300,10 +298,15 @@ def check_metric(name: str, known: Iterable[str]) -> None:
         raise UsageError(f"--metrics={name}: there is no such metric; {nearest(name, known)}")
 
 
+def _of_network(network: str | None, names: Iterable[str]) -> list[str]:
+    """Those of the suite's metrics that are over this network's features."""
+    return [name for name in names if name in suite.METRICS and suite.METRICS[name].network == network]
+
+
 def check_files(flags: absl_flags.FlagValues, asked: Sequence[str]) -> None:
-    """Raises UsageError where a metric lacks the weights it needs, or weights are given that nothing needs."""
+    """Raises UsageError where a metric lacks weights, or weights are given that nothing needs."""
     for network, where in WEIGHTS.items():
-        some = [name for name in asked if name in suite.METRICS and suite.METRICS[name].network == network]
+        some = _of_network(network, asked)
         given = flags[network].value
         if some and not given:
             raise UsageError(f"--metrics={some[0]}: it needs {where}; name the file with --{network}=")

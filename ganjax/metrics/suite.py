@@ -465,7 +465,7 @@ def measure(subject: Subject, names: Iterable[str]) -> dict[str, dict[str, Any]]
     for metric in wanted:
         if subject.real_statistics is not None and not _by_statistics(metric):
             raise errors.UsageError(
-                f"{metric.name}: it takes the real images themselves; of statistics there is a Fréchet distance"
+                f"{metric.name}: it takes the real images themselves; their statistics give fid alone"
             )
         metric.check(subject, metric.name)
     subject.prepare({need for metric in wanted for need in metric.needs})

@@ -67,7 +67,7 @@ class Progress:
           total: steps when all is done.
           initial: steps done already, by an earlier run.
           unit: what `update` counts a second of.
-          label: what is counted.
+          label: what is counted; without braces.
           every_seconds: a plain line at most so often; the first and the last are always printed.
           file: where to; default stderr.
           terminal: draw a bar; default: whether `file` is a terminal that has a size.
@@ -94,8 +94,7 @@ class Progress:
                 initial=initial,
                 file=self._file,
                 dynamic_ncols=True,
-                bar_format=label.replace("{", "{{").replace("}", "}}")
-                + " {n_fmt}/{total_fmt} {percentage:3.0f}% |{bar:16}| {desc}",
+                bar_format=label + " {n_fmt}/{total_fmt} {percentage:3.0f}% |{bar:16}| {desc}",
             )
         self._every_seconds = every_seconds if self._bar is None else 0.2
 
