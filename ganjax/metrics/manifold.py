@@ -96,7 +96,7 @@ def density_coverage(
         within = squared < squares[rows, None]
         inside += np.count_nonzero(within)
         covered[rows] |= within.any(axis=1)
-    return DensityCoverage(inside / (k * len(fake)), float(covered.mean()))
+    return DensityCoverage(float(inside / (k * len(fake))), float(covered.mean()))
 
 
 def neighbour_radii(features: np.ndarray, k: int) -> np.ndarray:
