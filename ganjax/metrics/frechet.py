@@ -302,7 +302,8 @@ def _distance(a: _Gaussian, b: _Gaussian) -> float:
     if product.shape[0] > product.shape[1]:
         product = product.T
     # The factors' columns shrink from left to right, and so do the rows and columns of this square: reduced
-    # from the lower triangle, its small eigenvalues are as accurate as singular values, in a third of the time.
+    # from the lower triangle, its small eigenvalues are as accurate as singular values, which take three
+    # times as long.
     squares = np.linalg.eigvalsh(product @ product.T, UPLO="L")
     cross = np.sqrt(np.maximum(squares, 0)).sum()
     difference = a.mean - b.mean
