@@ -38,9 +38,11 @@ def run(command: Command) -> int:
     answer = answers if flags.checkpoint == "all" else next(iter(answers.values()))
     print(json.dumps(answer), flush=True)  # before the files, which may fail after all this work
     write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
-    with TensorBoardLog(run.folder) as events:
-        for step, results in answers.items():
-            events.scalars(int(step), {f"evaluation/{k}": v for k, v in numbers(results).items()})
+    if flags.out is None:  # or the run's folder is left as it is
+        with TensorBoardLog(run.folder) as events:
+            for step, results in answers.items():
+                figures = {name: result for name, result in results.items() if name != "verdict"}
+                events.scalars(int(step), {f"evaluation/{k}": v for k, v in numbers(figures).items()})
     for step, results in answers.items():
         against = results.get("verdict", {}).get("against")
         of = f" of step {step}" if len(answers) > 1 else ""

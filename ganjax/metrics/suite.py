@@ -19,7 +19,7 @@ import numpy as np
 from absl import logging
 
 from ganjax import errors
-from ganjax.metrics import frechet, kernel, manifold, pixels, scores
+from ganjax.metrics import frechet, kernel, manifold, scores
 from ganjax.metrics.classifier import Classifier, Outputs
 from ganjax.metrics.sets import CHUNK, Images, digest
 
@@ -334,7 +334,7 @@ def _of_network(network: str, names: Mapping[str, str]) -> list[Metric]:
 
     def kernel_distance(subject: Subject) -> dict[str, Any]:
         sets = (subject.features(side, network) for side in SIDES)
-        return kernel.kernel_distance(*sets, subset_size=KID_SUBSET, seed=subject.seed)._asdict()
+        return kernel.kernel_distance(*sets, subset_size=KID_SUBSET, seed=subject.seed, strict=True)._asdict()
 
     def neighbours(which: str, function: Callable, k: int) -> Callable[[Subject], dict[str, Any]]:
         # Two figures come from one computation.
@@ -346,11 +346,13 @@ def _of_network(network: str, names: Mapping[str, str]) -> list[Metric]:
         return compute
 
     def class_score(subject: Subject) -> dict[str, Any]:
-        return scores.class_score(subject.logits("generated", network), splits=SCORE_SPLITS)._asdict()
+        logits = subject.logits("generated", network)
+        return scores.inception_score(logits, SCORE_SPLITS, subject.seed)._asdict()
 
     def frechet_distance_by_class(subject: Subject) -> dict[str, Any]:
         sets = [(subject.features(side, network), subject.side(side).labels) for side in SIDES]
-        return scores.frechet_distance_by_class(*sets[0], *sets[1], subject.real.num_classes)
+        found = scores.frechet_distance_by_class(*sets[0], *sets[1], subject.real.num_classes)
+        return {"value": found.value, "per_class": found.per_class.tolist()}
 
     kinds = {
         "frechet": Metric("", frechet_distance, statistics, _at_least(2)),
@@ -397,6 +399,17 @@ def _as_many(subject: Subject, network: str) -> tuple[np.ndarray, np.ndarray]:
     return real, generated
 
 
+def _classification_accuracy(subject: Subject) -> dict[str, Any]:
+    test = {"image": subject.real.read(0, subject.real.count), "label": subject.real.labels}
+    samples = subject.generated.read(0, subject.generated.count)
+    labels = subject.generated.labels
+    assert labels is not None
+    found = scores.classification_accuracy_score(
+        samples, labels, test, subject.real.num_classes, subject.seed
+    )
+    return {"value": found.value, "per_class": found.per_class.tolist()}
+
+
 INCEPTION = _of_network(
     "inception",
     {
@@ -422,7 +435,11 @@ CLASSIFIER = _of_network(
         "frechet_by_class": "classifier_intra_frechet_distance",
     },
 )
-METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*INCEPTION, *CLASSIFIER)}
+ACCURACY = Metric(
+    "classification_accuracy_score", _classification_accuracy, check=_labelled, network="classifier"
+)
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*INCEPTION, *CLASSIFIER, ACCURACY)}
+INCEPTION_DEFAULT = ("fid", "kid", "precision", "recall", "density", "coverage")
 
 
 def _by_statistics(metric: Metric) -> bool:
