@@ -19,7 +19,7 @@ import numpy as np
 from absl import logging
 
 from ganjax import errors
-from ganjax.metrics import frechet, kernel, manifold, scores
+from ganjax.metrics import frechet, kernel, manifold, pixels, scores
 from ganjax.metrics.classifier import Classifier, Outputs
 from ganjax.metrics.sets import CHUNK, Images, digest
 
@@ -28,6 +28,8 @@ KID_SUBSET = 1000
 RECALL_NEIGHBOURS = 3
 COVERAGE_NEIGHBOURS = 5
 SCORE_SPLITS = 10
+SWD_IMAGES = 16_384  # at most
+MS_SSIM_PAIRS = 10_000  # at most
 FEATURES_CACHED = 1 << 30  # bytes of real features that are kept in the cache at most; statistics always are
 
 Say = Callable[[str], None]
@@ -435,10 +437,61 @@ CLASSIFIER = _of_network(
         "frechet_by_class": "classifier_intra_frechet_distance",
     },
 )
+
+
+def _some_of_each(subject: Subject, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Generated and real images, as many of each and at most so many: of the larger set some are drawn."""
+    count = min(most, *(subject.side(side).count for side in SIDES))
+    draw = np.random.default_rng([subject.seed, count])
+    generated, real = (_drawn(subject.side(side), count, draw) for side in SIDES)
+    return generated, real
+
+
+def _drawn(images: Images, count: int, draw: np.random.Generator) -> np.ndarray:
+    if count == images.count:
+        return images.read(0, count)
+    chosen = np.sort(draw.permutation(images.count)[:count])
+    parts = []
+    for start, chunk in images.chunks():
+        parts.append(chunk[chosen[(chosen >= start) & (chosen < start + len(chunk))] - start])
+    return np.concatenate(parts)
+
+
+def _same_shape(subject: Subject, name: str) -> None:
+    shapes = [subject.side(side).image_shape for side in SIDES]
+    if shapes[0] != shapes[1]:
+        sizes = ["x".join(map(str, shape)) for shape in shapes]
+        raise errors.UsageError(
+            f"{name}: it compares pixels, and the generated images are {sizes[0]}, the real ones {sizes[1]}"
+        )
+
+
+def _sliced_wasserstein(subject: Subject) -> dict[str, Any]:
+    generated, real = _some_of_each(subject, SWD_IMAGES)
+    found = pixels.laplacian_swd(generated, real, seed=subject.seed)
+    return {"value": found.value, "per_level": found.per_level, "images": len(real)}
+
+
+def _ms_ssim(subject: Subject) -> dict[str, Any]:
+    generated, real = _some_of_each(subject, 2 * MS_SSIM_PAIRS)
+    pairs = min(MS_SSIM_PAIRS, len(generated) * (len(generated) - 1) // 2)
+    ours, theirs = (
+        pixels.ms_ssim_diversity(images, pairs, seed=subject.seed).value for images in (generated, real)
+    )
+    return {"value": ours, "real": theirs, "pairs": pairs}
+
+
+PIXELS = (
+    Metric("swd", _sliced_wasserstein, check=_same_shape),
+    Metric("ms_ssim", _ms_ssim, check=_at_least(2)),
+)
 ACCURACY = Metric(
     "classification_accuracy_score", _classification_accuracy, check=_labelled, network="classifier"
 )
-METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*INCEPTION, *CLASSIFIER, ACCURACY)}
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric for metric in (*INCEPTION, *CLASSIFIER, ACCURACY, *PIXELS)
+}
+PIXELS_DEFAULT = ("swd", "ms_ssim")
 INCEPTION_DEFAULT = ("fid", "kid", "precision", "recall", "density", "coverage")
 
 
