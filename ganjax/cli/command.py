@@ -321,8 +321,8 @@ def _define() -> flags.FlagValues:
         "resize",
         "tf1",
         ["tf1", "pytorch", "clean"],
-        "evaluate, train: how images are resized for Inception: as the original graph does, as pytorch-fid or "
-        "as clean-fid.",
+        "evaluate, train: how images are resized for Inception: as the original graph does, as pytorch-fid "
+        "or as clean-fid.",
         flag_values=values,
     )
     text(

@@ -30,10 +30,10 @@ def run(command: Command) -> int:
         raise UsageError(f"--out={out}: expected a .json")
     start = time.monotonic()
     measurer = Measurer(run.experiment, flags, _say, _tell())
-    _say(f"drawing {measurer.count} samples")
     answers: dict[str, Any] = {}
     for checkpoint in workdir.checkpoints_of(run) if flags.checkpoint == "all" else [flags.checkpoint]:
         state, meta = workdir.last_state(run, _say, checkpoint, member=None)
+        _say(f"drawing {measurer.count} samples of step {meta['step']}")
         answers[str(meta["step"])] = _of_state(run, measurer, state, meta)
     answer = answers if flags.checkpoint == "all" else next(iter(answers.values()))
     print(json.dumps(answer), flush=True)  # before the files, which may fail after all this work

@@ -1,4 +1,4 @@
-"""Sets of images to measure, of a data set, a model or arrays: read by place, in chunks, as often as needed."""
+"""Sets of images to measure, of a data set, a model or arrays: read by place, as often as needed."""
 
 import dataclasses
 import functools

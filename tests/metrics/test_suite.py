@@ -180,4 +180,6 @@ def test_answers_that_are_not_finite():
 def test_few_samples_are_warned_of():
     said = []
     suite.measure(subject(noise(DIM), REAL, Network(), say=said.append), ["fid"])
-    assert said == [f"warning: fid of {DIM} generated images, not more than its {DIM} features, is much too large"]
+    assert said == [
+        f"warning: fid of {DIM} generated images, not more than its {DIM} features, is much too large"
+    ]
