@@ -112,8 +112,8 @@ def neighbours_sheet(
 ) -> np.ndarray:
     """A picture for the eye: in each row a sample, then the training images nearest to it, in order.
 
-    Copies and near copies show, and so do mirrored or shifted ones as far as pixels tell. A model that does not
-    memorise has samples that are none of their neighbours.
+    Copies and near copies show, and so do mirrored or shifted ones as far as pixels tell. A model that does
+    not memorise has samples that are none of their neighbours.
 
     Args:
       samples: uint8 [N, H, W, C], C of 1, 3 or 4.
