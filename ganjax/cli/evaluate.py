@@ -17,6 +17,7 @@ from ganjax.cli.measuring import Measurer, numbers, sets_measured
 from ganjax.errors import UsageError
 from ganjax.metrics import suite
 from ganjax.report.files import write_atomically
+from ganjax.report.images import save_png
 from ganjax.report.log import TensorBoardLog
 from ganjax.report.progress import Progress
 
@@ -39,6 +40,8 @@ def run(command: Command) -> int:
     print(json.dumps(answer), flush=True)  # before the files, which may fail after all this work
     write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
     if flags.out is None:  # or the run's folder is left as it is
+        if measurer.neighbours is not None:
+            save_png(run.folder / "neighbours.png", measurer.neighbours)
         with TensorBoardLog(run.folder) as events:
             for step, results in answers.items():
                 figures = {name: result for name, result in results.items() if name != "verdict"}

@@ -16,6 +16,7 @@ from ganjax.metrics import sets, suite
 from ganjax.metrics.classifier import Classifier, cached_classifier
 from ganjax.metrics.judge import METRICS as OF_JUDGE
 from ganjax.metrics.judge import judge, verdict
+from ganjax.metrics.nearest import neighbours_sheet
 from ganjax.sampling import Sampler
 
 # Pairs of images that are compared without being asked to: for MNIST and 10,000 samples it takes a third.
@@ -51,6 +52,11 @@ class Measurer:
       flags: of the command.
       say: is told what a user should read.
       tell: is told how far a pass over images is.
+
+    Attributes:
+      neighbours: a picture of the samples nearest to training images, with these beside them, uint8 [H, W, C],
+        where the last measurement searched for them.
+
     Raises:
       UsageError: a metric that there is not, one that lacks what it needs, or too few samples.
     """
@@ -64,6 +70,7 @@ class Measurer:
     ):
         self._experiment, self._flags, self._say, self._tell = experiment, flags, say, tell
         self._made: dict[Any, Any] = {}
+        self.neighbours: np.ndarray | None = None
         self.count: int = flags.num_samples
         classes = experiment.num_classes
         if classes and self.count % classes:
@@ -163,6 +170,8 @@ class Measurer:
             if not search:
                 self._say("nearest training images: left out, they take long; name them with --metrics")
         samples = generated.read(0, generated.count)
+        if search:
+            self.neighbours = neighbours_sheet(samples, train["image"], nearest_first=True)
         return judge(
             samples,
             generated.labels,

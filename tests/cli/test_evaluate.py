@@ -77,6 +77,17 @@ def test_every_checkpoint(run, tmp_path):
     assert of_train["classifier_precision"]["protocol"]["real_count"] == 1000
 
 
+def test_a_picture_of_the_nearest_training_images(run, tmp_path):
+    folder = tmp_path / "run"
+    train(run, folder, "--steps=1")
+    words = (f"--workdir={folder}", "--mode=evaluate", "--num_samples=1000")
+    good(run(*words, "--metrics=mean_confidence"))
+    assert not (folder / "neighbours.png").exists()
+    good(run(*words, "--metrics=nearest_training_image"))
+    sheet = np.asarray(Image.open(folder / "neighbours.png"))
+    assert sheet.shape == (8 * 50 + 2, 8 * 50 + 2)  # eight samples, each beside seven
+
+
 def test_while_it_trains(run, tmp_path):
     """At its steps and at the end; logged; the best checkpoint is kept; no bit changes."""
     plain, folder = tmp_path / "plain", tmp_path / "run"
