@@ -184,7 +184,7 @@ class Measurer:
     def _subject(self, dataset: data.Dataset, real: data.Dataset, generated: sets.Images) -> suite.Subject:
         networks: dict[str, Callable[[], suite.Network]] = {
             "classifier": lambda: suite.OfClassifier(self._classifier(dataset)),
-            "inception": lambda: self._once("inception", lambda: inception_of(self._flags)),
+            "inception": lambda: self._once("inception", lambda: inception_of(self._flags, self._say)),
         }
         return suite.Subject(
             generated,
@@ -266,7 +266,7 @@ def sets_measured(flags: absl_flags.FlagValues, say: Callable[[str], None], tell
     subject = suite.Subject(
         generated,
         real,
-        {"inception": lambda: inception_of(flags)},
+        {"inception": lambda: inception_of(flags, say)},
         cache=cache_folder(),
         tell=tell,
         say=say,
@@ -323,6 +323,13 @@ def check_files(flags: absl_flags.FlagValues, asked: Sequence[str]) -> None:
             raise UsageError(f"--{network} does nothing: no metric that was asked for needs it")
     if flags["resize"].present and not flags.inception:
         raise UsageError("--resize does nothing without --inception=")
+
+
+def inception_of(flags: absl_flags.FlagValues, say: Callable[[str], None]) -> suite.Network:
+    """The FID Inception with the weights of `--inception`."""
+    from ganjax.metrics.inception import load_inception
+
+    return suite.OfInception(load_inception(flags.inception, flags.resize), say)
 
 
 def cache_folder() -> pathlib.Path:

@@ -21,6 +21,7 @@ from absl import logging
 from ganjax import errors
 from ganjax.metrics import frechet, kernel, manifold, pixels, scores
 from ganjax.metrics.classifier import Classifier, Outputs
+from ganjax.metrics.inception import Inception
 from ganjax.metrics.sets import CHUNK, Images, digest
 
 SIDES = ("generated", "real")
@@ -42,6 +43,7 @@ class Network(Protocol):
     Attributes:
       about: what a protocol says of it.
       identity: two networks with the same answer alike.
+      batch: how many images it would best be given at a time.
     """
 
     @property
@@ -49,6 +51,9 @@ class Network(Protocol):
 
     @property
     def identity(self) -> str: ...
+
+    @property
+    def batch(self) -> int: ...
 
     def evaluate(self, images: np.ndarray) -> Outputs: ...
 
@@ -151,7 +156,8 @@ class Subject:
         networks = sorted({need.network for need in missing})
         kept: dict[Need, list[np.ndarray]] = {need: [] for need in missing if need.what != "statistics"}
         running = {need: frechet.GaussianStatistics() for need in missing if need.what == "statistics"}
-        for start, chunk in images.chunks(CHUNK):
+        size = max(self.network(name).batch for name in networks)
+        for start, chunk in images.chunks(size):
             for name in networks:
                 outputs = self.network(name).evaluate(chunk)
                 _check_finite(outputs, name, side, start)
@@ -509,6 +515,8 @@ REAL_SPLITS: Mapping[str | None, str] = {"classifier": "test", "inception": "tra
 class OfClassifier:
     """A classifier as a `Network`."""
 
+    batch = CHUNK
+
     def __init__(self, classifier: Classifier):
         self._classifier = classifier
         self.identity = classifier.identity
@@ -519,6 +527,23 @@ class OfClassifier:
     def evaluate(self, images: np.ndarray) -> Outputs:
         """Features and logits of uint8 images [N, H, W, C]."""
         return self._classifier.evaluate(images)
+
+
+class OfInception:
+    """The FID Inception as a `Network`; says where its weights are not the known ones."""
+
+    def __init__(self, inception: Inception, say: Say = lambda text: None):
+        self._inception = inception
+        self.identity, self.batch = inception.identity, inception.batch
+        self.about = {
+            "inception": {"sha256": inception.sha256, "resize": inception.resize, "known": inception.note is None}
+        }
+        if inception.note is not None:
+            say(f"warning: {inception.note}")
+
+    def evaluate(self, images: np.ndarray) -> Outputs:
+        """Features of uint8 images [N, H, W, C], and logits where the weights have a head."""
+        return Outputs(*self._inception.evaluate(images))
 
 
 def measure(subject: Subject, names: Iterable[str]) -> dict[str, dict[str, Any]]:
