@@ -9,13 +9,14 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from ganjax import data
+from ganjax import data, sampling
 from ganjax.errors import UsageError, nearest
 from ganjax.gan import Experiment, GanState
 from ganjax.metrics import sets, suite
 from ganjax.metrics.classifier import Classifier, cached_classifier
 from ganjax.metrics.judge import METRICS as OF_JUDGE
 from ganjax.metrics.judge import judge, verdict
+from ganjax.metrics.lpips import LPIPS
 from ganjax.metrics.nearest import neighbours_sheet
 from ganjax.sampling import Sampler
 
@@ -23,6 +24,7 @@ from ganjax.sampling import Sampler
 NEAREST_PAIRS = 1 << 32
 KEPT = 1 << 30  # bytes of samples that are drawn once and kept; more are drawn for each pass
 CHUNK = 200  # samples that are drawn at a time
+PATH_BATCH = 32  # steps of a path that are drawn at a time
 
 # What can say which checkpoint is the best, and whether more is better; the first that a run has is the
 # default of --keep_best.
@@ -112,7 +114,8 @@ class Measurer:
             generated = sets.of_model(
                 sampler, state, self.count, stage.data.image_shape, labels, classes, {"set": "samples"}
             )
-            found = self._of_images(_dataset(stage.data), generated)
+            generator = self._generator(index, state)
+            found = self._of_images(_dataset(stage.data), generated, generator)
         for name in self.asked:
             check_metric(name, found)
         drawn = self.drawn(state, step)
@@ -130,7 +133,9 @@ class Measurer:
             return own.verdict(results)
         return verdict(results) if set(results) & set(OF_JUDGE) else None
 
-    def _of_images(self, dataset: data.Dataset, generated: sets.Images) -> Results:
+    def _of_images(
+        self, dataset: data.Dataset, generated: sets.Images, generator: suite.Generator | None
+    ) -> Results:
         names = self.asked or self._default(dataset)
         pixels = generated.count * int(np.prod(generated.image_shape, dtype=np.int64))
         if pixels <= KEPT or set(names) & set(OF_JUDGE):
@@ -142,7 +147,7 @@ class Measurer:
             some = _of_network(network, names)
             if some:
                 real = self._real(dataset, self._flags.real_split or split)
-                found |= suite.measure(self._subject(dataset, real, generated), some)
+                found |= suite.measure(self._subject(dataset, real, generated, generator), some)
         return found
 
     def _default(self, dataset: data.Dataset) -> list[str]:
@@ -181,7 +186,13 @@ class Measurer:
             nearest=search,
         )
 
-    def _subject(self, dataset: data.Dataset, real: data.Dataset, generated: sets.Images) -> suite.Subject:
+    def _subject(
+        self,
+        dataset: data.Dataset,
+        real: data.Dataset,
+        generated: sets.Images,
+        generator: suite.Generator | None,
+    ) -> suite.Subject:
         networks: dict[str, Callable[[], suite.Network]] = {
             "classifier": lambda: suite.OfClassifier(self._classifier(dataset)),
             "inception": lambda: self._once("inception", lambda: inception_of(self._flags, self._say)),
@@ -193,7 +204,20 @@ class Measurer:
             cache=cache_folder(),
             tell=self._tell,
             say=self._say,
+            generator=generator,
+            lpips=lambda: self._once("lpips", lambda: lpips_of(self._flags)),
         )
+
+    def _generator(self, index: int, state: GanState) -> suite.Generator | None:
+        gan = self._experiment.stages[index].gan
+        if gan.latents is None:
+            return None
+        sampler = self._once(("small sampler", index), lambda: Sampler(gan, chunk=PATH_BATCH))
+
+        def draw(latents: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+            return sampler(state, np.arange(len(latents)), labels, latents=latents)
+
+        return suite.Generator(lambda seeds: sampling.latents(gan, seeds), draw, PATH_BATCH)
 
     def _classifier(self, dataset: data.Dataset) -> Classifier:
         def make() -> Classifier:
@@ -271,6 +295,7 @@ def sets_measured(flags: absl_flags.FlagValues, say: Callable[[str], None], tell
         tell=tell,
         say=say,
         real_statistics=statistics,
+        lpips=lambda: lpips_of(flags),
     )
     return suite.measure(subject, names)
 
@@ -330,6 +355,13 @@ def inception_of(flags: absl_flags.FlagValues, say: Callable[[str], None]) -> su
     from ganjax.metrics.inception import load_inception
 
     return suite.OfInception(load_inception(flags.inception, flags.resize), say)
+
+
+def lpips_of(flags: absl_flags.FlagValues) -> LPIPS:
+    """LPIPS with the weights of `--lpips`: one file, or two with a comma between."""
+    from ganjax.metrics.lpips import load_lpips
+
+    return load_lpips(*flags.lpips.split(","))
 
 
 def cache_folder() -> pathlib.Path:

@@ -19,9 +19,10 @@ import numpy as np
 from absl import logging
 
 from ganjax import errors
-from ganjax.metrics import frechet, kernel, manifold, pixels, scores
+from ganjax.metrics import diversity, frechet, kernel, manifold, path_length, pixels, scores
 from ganjax.metrics.classifier import Classifier, Outputs
 from ganjax.metrics.inception import Inception
+from ganjax.metrics.lpips import LPIPS
 from ganjax.metrics.sets import CHUNK, Images, digest
 
 SIDES = ("generated", "real")
@@ -31,6 +32,8 @@ COVERAGE_NEIGHBOURS = 5
 SCORE_SPLITS = 10
 SWD_IMAGES = 16_384  # at most
 MS_SSIM_PAIRS = 10_000  # at most
+LPIPS_PAIRS = 2000  # at most
+PATHS = 10_000  # at most
 FEATURES_CACHED = 1 << 30  # bytes of real features that are kept in the cache at most; statistics always are
 
 Say = Callable[[str], None]
@@ -58,6 +61,21 @@ class Network(Protocol):
     def evaluate(self, images: np.ndarray) -> Outputs: ...
 
 
+class Generator(NamedTuple):
+    """What draws images from latents.
+
+    Attributes:
+      latents: seeds [n] -> latents [n, Z].
+      draw: (latents float32 [n, Z], labels [n] or None) -> images, floats [n, H, W, C] in [-1, 1]; the noise
+        that is not in the latents is the same at each call.
+      batch: n.
+    """
+
+    latents: Callable[[np.ndarray], np.ndarray]
+    draw: Callable[..., np.ndarray]
+    batch: int
+
+
 class Need(NamedTuple):
     """What a metric asks for: of which side, by which network, "features", "statistics" or "logits"."""
 
@@ -79,6 +97,8 @@ class Subject:
       tell: is told how far a pass is.
       say: is told what a user should read.
       real_statistics: of the real images, where there is nothing else of them.
+      generator: what drew the generated images, from latents of the seeds 0, 1, ...; None: it is not known.
+      lpips: what loads LPIPS; is asked once, when it is needed.
     """
 
     generated: Images
@@ -89,6 +109,8 @@ class Subject:
     tell: Tell = lambda what, done, total: None
     say: Say = lambda text: None
     real_statistics: frechet.SavedStatistics | None = None
+    generator: Generator | None = None
+    lpips: Callable[[], LPIPS] | None = None
 
     def __post_init__(self) -> None:
         self._built: dict[str, Network] = {}
@@ -101,6 +123,11 @@ class Subject:
         if key not in self._computed:
             self._computed[key] = compute()
         return self._computed[key]
+
+    def perceptual(self) -> LPIPS:
+        """LPIPS, loaded once."""
+        assert self.lpips is not None
+        return self.once("lpips", self.lpips)
 
     def side(self, name: str) -> Images:
         """The images of "generated" or "real"."""
@@ -487,6 +514,59 @@ def _ms_ssim(subject: Subject) -> dict[str, Any]:
     return {"value": ours, "real": theirs, "pairs": pairs}
 
 
+def _lpips_diversity(subject: Subject) -> dict[str, Any]:
+    """Of pairs of one class where there are classes."""
+    compare = subject.perceptual().distances
+    found: dict[str, Any] = {}
+    for side, images in zip(SIDES, _some_of_each(subject, 2 * LPIPS_PAIRS), strict=True):
+        pairs = min(LPIPS_PAIRS, len(images) * (len(images) - 1) // 2)
+        mean = diversity.mean_over_pairs(images, compare, pairs, seed=subject.seed)
+        key = "value" if side == "generated" else "real"
+        found |= {key: mean.value, ("std" if key == "value" else "real_std"): mean.std_error, "pairs": pairs}
+    return found
+
+
+def _perceptual_path_length(subject: Subject) -> dict[str, Any]:
+    generator = subject.generator
+    assert generator is not None
+    count = min(PATHS, subject.generated.count)
+    ends = [generator.latents(np.arange(start, start + count)) for start in (0, count)]
+    labels = subject.generated.labels
+    found = path_length.perceptual_path_length(
+        generator.draw,
+        subject.perceptual().distances,
+        *ends,
+        labels=None if labels is None else _drawn_labels(labels, count, subject.seed),
+        batch=generator.batch,
+        seed=subject.seed,
+    )
+    return {"value": found.value, "std": found.std_error, "paths": count, "kept": found.kept}
+
+
+def _drawn_labels(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """So many of the labels, drawn: they are sorted by class."""
+    return labels[np.random.default_rng([seed, count]).permutation(len(labels))[:count]]
+
+
+def _has_latents(subject: Subject, name: str) -> None:
+    if subject.generator is None:
+        raise errors.UsageError(
+            f"{name}: it goes from latent to latent, and there is no generator with latents"
+        )
+    _at_least(2, ("generated",))(subject, name)
+
+
+OF_LPIPS = (
+    Metric("lpips_diversity", _lpips_diversity, check=_at_least(2), network="lpips"),
+    Metric(
+        "perceptual_path_length",
+        _perceptual_path_length,
+        check=_has_latents,
+        sides=("generated",),
+        protocol={"space": "z", "sampling": "full", "epsilon": 1e-4},
+        network="lpips",
+    ),
+)
 PIXELS = (
     Metric("swd", _sliced_wasserstein, check=_same_shape),
     Metric("ms_ssim", _ms_ssim, check=_at_least(2)),
@@ -497,6 +577,7 @@ ACCURACY = Metric(
 METRICS: Mapping[str, Metric] = {
     metric.name: metric for metric in (*INCEPTION, *CLASSIFIER, ACCURACY, *PIXELS)
 }
+LPIPS_DEFAULT = ("lpips_diversity",)
 PIXELS_DEFAULT = ("swd", "ms_ssim")
 INCEPTION_DEFAULT = ("fid", "kid", "precision", "recall", "density", "coverage")
 
@@ -509,7 +590,12 @@ def _by_statistics(metric: Metric) -> bool:
 
 # Which real images each network's features are compared with, unless a command says otherwise: in the
 # literature FID is over the training set; a classifier has seen that.
-REAL_SPLITS: Mapping[str | None, str] = {"classifier": "test", "inception": "train", None: "train"}
+REAL_SPLITS: Mapping[str | None, str] = {
+    "classifier": "test",
+    "inception": "train",
+    "lpips": "train",
+    None: "train",
+}
 
 
 class OfClassifier:
@@ -536,7 +622,11 @@ class OfInception:
         self._inception = inception
         self.identity, self.batch = inception.identity, inception.batch
         self.about = {
-            "inception": {"sha256": inception.sha256, "resize": inception.resize, "known": inception.note is None}
+            "inception": {
+                "sha256": inception.sha256,
+                "resize": inception.resize,
+                "known": inception.note is None,
+            }
         }
         if inception.note is not None:
             say(f"warning: {inception.note}")
@@ -572,5 +662,8 @@ def measure(subject: Subject, names: Iterable[str]) -> dict[str, dict[str, Any]]
             protocol |= about | {"real_count": subject.real.count}
         for network in dict.fromkeys(need.network for need in metric.needs):
             protocol |= subject.network(network).about
+        if metric.network == "lpips":
+            lpips = subject.perceptual()
+            protocol["lpips"] = {"network": lpips.network, "sha256": lpips.sha256}
         results[metric.name] = metric.compute(subject) | {"protocol": protocol | metric.protocol}
     return results
