@@ -56,8 +56,8 @@ class Measurer:
       tell: is told how far a pass over images is.
 
     Attributes:
-      neighbours: a picture of the samples nearest to training images, with these beside them, uint8 [H, W, C],
-        where the last measurement searched for them.
+      neighbours: a picture of the samples nearest to training images, with these beside them: uint8
+        [H, W, C], once they were searched for.
 
     Raises:
       UsageError: a metric that there is not, one that lacks what it needs, or too few samples.

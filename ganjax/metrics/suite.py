@@ -575,7 +575,7 @@ ACCURACY = Metric(
     "classification_accuracy_score", _classification_accuracy, check=_labelled, network="classifier"
 )
 METRICS: Mapping[str, Metric] = {
-    metric.name: metric for metric in (*INCEPTION, *CLASSIFIER, ACCURACY, *PIXELS)
+    metric.name: metric for metric in (*INCEPTION, *CLASSIFIER, ACCURACY, *OF_LPIPS, *PIXELS)
 }
 LPIPS_DEFAULT = ("lpips_diversity",)
 PIXELS_DEFAULT = ("swd", "ms_ssim")
