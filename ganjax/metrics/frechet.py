@@ -18,6 +18,8 @@ import scipy.stats
 from ganjax import errors
 
 _ROWS = 4096  # that are turned into float64 at a time
+_BLAS: Any = scipy.linalg.blas  # whose routines type checkers do not know
+_LAPACK: Any = scipy.linalg.lapack
 
 
 class GaussianStatistics:
@@ -87,9 +89,7 @@ class GaussianStatistics:
         # What lies between the means counts as one more centred row.
         between = difference * np.sqrt(self.count * count / total)
         rows = np.concatenate([centred, between[None]])
-        self._scatter = scipy.linalg.blas.dsyrk(
-            1.0, rows.T, beta=1.0, c=self._scatter, lower=1, overwrite_c=1
-        )
+        self._scatter = _BLAS.dsyrk(1.0, rows.T, beta=1.0, c=self._scatter, lower=1, overwrite_c=1)
         self._mean = self._mean + difference * (count / total)
         self.count = total
 
@@ -318,7 +318,7 @@ def _factor(cov: np.ndarray) -> np.ndarray:
     if np.abs(cov - cov.T).max(initial=0.0) > 1e-8 * scale:
         raise errors.RunError("a covariance is not symmetric")
     cov = (cov + cov.T) / 2
-    packed, pivots, rank, _ = scipy.linalg.lapack.dpstrf(cov, lower=1)
+    packed, pivots, rank, _ = _LAPACK.dpstrf(cov, lower=1)
     pivots = pivots - 1
     lower = np.tril(packed)[:, :rank]
     rest = cov[np.ix_(pivots[rank:], pivots[rank:])] - lower[rank:] @ lower[rank:].T

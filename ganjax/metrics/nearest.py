@@ -86,10 +86,7 @@ def nearest_neighbours(queries: np.ndarray, references: np.ndarray, k: int) -> N
     """
     queries, references = _checked(queries, references)
     if not 1 <= k <= len(references):
-        raise errors.UsageError(
-            f"neighbours={k}: expected 1 to {len(references)}, as many as there are images"
-        )
-    # Queries and the differences of a block stay small in memory, and their squares are whole numbers.
+        raise errors.UsageError(f"neighbours={k}: expected 1 to {len(references)}")
     rows = max(1, min(_COLUMNS, _SCORES // max(1, queries.shape[1])))
     index = np.empty((len(queries), k), np.int64)
     squared = np.empty((len(queries), k), np.int64)
@@ -112,8 +109,8 @@ def neighbours_sheet(
 ) -> np.ndarray:
     """A picture for the eye: in each row a sample, then the training images nearest to it, in order.
 
-    Copies and near copies show, and so do mirrored or shifted ones as far as pixels tell. A model that does
-    not memorise has samples that are none of their neighbours.
+    Copies and near copies show; a copy that was mirrored or shifted by much is not found, for pixels are what
+    is compared. A model that does not memorise has samples that are none of their neighbours.
 
     Args:
       samples: uint8 [N, H, W, C], C of 1, 3 or 4.

@@ -211,7 +211,8 @@ def ssim(images: np.ndarray, others: np.ndarray, *, data_range: float = 255.0) -
         raise errors.UsageError(f"images of {height}x{width}: the window needs at least {_WINDOW} pixels")
     result = np.empty(len(images))
     for part in _parts(images):
-        result[part] = _similarity(*(x[part].astype(np.float64) for x in (images, others)), data_range)[0]
+        x, y = (each[part].astype(np.float64) for each in (images, others))
+        result[part] = _similarity(x, y, data_range)[0]
     return result
 
 

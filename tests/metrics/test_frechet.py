@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -184,12 +186,13 @@ def test_statistics_are_kept(tmp_path):
 
 def test_files_that_hold_no_statistics(tmp_path):
     path = tmp_path / "wrong.npz"
-    for arrays, reason in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"mu": np.zeros(3)}, "no sigma"),
         ({"mu": np.zeros(3), "sigma": np.zeros((2, 2))}, "shapes"),
         ({"mu": np.zeros(1), "sigma": np.full((1, 1), np.nan)}, "NaN"),
         ({"mu": np.array([{}], object), "sigma": np.zeros((1, 1))}, "allow_pickle"),
-    ):
+    ]
+    for arrays, reason in cases:
         np.savez(path, **arrays)
         with pytest.raises(errors.UsageError, match=f"wrong.npz: .*{reason}"):
             load_statistics(path)

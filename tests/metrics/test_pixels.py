@@ -23,7 +23,8 @@ def test_swd_of_shifted_noise():
 
 
 def test_swd_in_one_dimension_is_the_difference_of_sorted_values():
-    assert sliced_wasserstein([[0], [4], [1]], [[9], [2], [1]], projections=17) == pytest.approx(7 / 3)
+    a, b = np.array([0, 4, 1]), np.array([9, 2, 1])
+    assert sliced_wasserstein(a[:, None], b[:, None], projections=17) == pytest.approx(7 / 3)
 
 
 def test_the_pyramid_adds_up_to_the_image_and_its_filter_is_the_binomial():
