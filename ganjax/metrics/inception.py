@@ -488,17 +488,18 @@ def convert(weights: Weights) -> tuple[Params, str]:
         found = {}
         for part, shape in expected.items():
             array = _array(path, arrays, names[layer.name, part], shape)
-            digest.update(np.ascontiguousarray(array, np.float32).tobytes())
-            found[part] = array.astype(np.float64)
+            digest.update(np.ascontiguousarray(array, np.float32).data)
+            found[part] = array if part == "weight" else array.astype(np.float64)
         scale = np.ones(features)
         if names[layer.name, "scale"] in arrays:
             scale = _array(path, arrays, names[layer.name, "scale"], (features,)).astype(np.float64)
             if (scale != 1).any():
                 digest.update(scale.astype(np.float32).tobytes())
         if found["variance"].min() < 0:
-            raise errors.RunError(f"{path}: altered weights: {names[layer.name, 'variance']} is below 0")
+            name = names[layer.name, "variance"]
+            raise errors.RunError(f"{path}: altered weights: {name} is below 0; {WHERE}")
         scale = scale / np.sqrt(found["variance"] + EPSILON)
-        kernel = found["weight"].transpose(2, 3, 1, 0) * scale
+        kernel = found["weight"].transpose(2, 3, 1, 0) * scale.astype(np.float32)
         block = layer.name.split(".")[0]
         shared = layer.kernel == (1, 1) and layer.name not in ("Conv2d_3b_1x1", "Mixed_7c.branch_pool")
         name = f"{block}.entry" if shared else layer.name
