@@ -62,7 +62,7 @@ def reference_input(images: np.ndarray, resizer: str) -> Any:
         ]
         resized = np.stack([np.asarray(plane) for plane in planes]).reshape(-1, 3, 299, 299)
         return (torch.from_numpy(resized.clip(0, 255)) - 128) / 128
-    x = torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, 3, 1))).float()
+    x = torch.from_numpy(np.array(np.moveaxis(images, 3, 1), np.float32, order="C"))
     if resizer == "pytorch":
         return 2 * F.interpolate(x / 255, (299, 299), mode="bilinear", align_corners=False) - 1
     for axis in (2, 3):  # pixel o of 299 lies at o * length / 299

@@ -255,8 +255,10 @@ def average_pool(x: jax.Array) -> jax.Array:
     return x * jnp.asarray(1 / count, x.dtype)
 
 
-# The content of the weights of 2015-12-05 (`_content` of it, so in every form of the file).
+# The weights of 2015-12-05: the sha256 of their arrays (see `convert`), in whatever file they are, and how
+# that of pytorch-fid's file begins, as its name says.
 KNOWN = {"faa37c74cec4860f41dc8c4119526a526ca710982b3cdf79831003fc5f4382b4"}
+KNOWN_FILE = "6726825d"
 CLASSES = 1008
 # Images in one call, for each device. On a CPU a call's intermediate results should stay small.
 CHUNK, CPU_CHUNK = 64, 16
@@ -309,7 +311,7 @@ class Inception:
         params, content = convert(weights)
         self.num_classes = CLASSES if "fc" in params else 0
         self.note = None
-        if content not in KNOWN:
+        if content not in KNOWN and not weights.sha256.startswith(KNOWN_FILE):
             self.note = (
                 f"{weights.path}: has the FID Inception's form, but its arrays (sha256 {content}) are not "
                 "known to be the weights of 2015-12-05: figures may not be comparable"

@@ -148,9 +148,10 @@ def test_other_weights_are_refused_in_one_line(made_up):
 
 def test_unknown_weights_are_noted(made_up, tmp_path, caplog):
     arrays = archive(made_up)
-    known = Inception(file(arrays), "clean")
-    assert "not known to be the weights of 2015-12-05" in (known.note or "")
-    assert known.identity == f"inception-{'0' * 64}-clean"
+    unknown = Inception(file(arrays), "clean")
+    assert "not known to be the weights of 2015-12-05" in (unknown.note or "")
+    assert unknown.identity == f"inception-{'0' * 64}-clean"
+    assert Inception(file(arrays)._replace(sha256="6726825d" + "0" * 56)).note is None
     assert Inception(file(arrays), dtype=jnp.bfloat16).identity == f"inception-{'0' * 64}-tf1-bfloat16"
     np.savez(tmp_path / "x.npz", **arrays)
     loaded = load_inception(tmp_path / "x.npz")
