@@ -25,7 +25,7 @@ class Sampler:
       ValueError: where `chunk` is less than 1, or does not divide evenly over the devices.
     """
 
-    def __init__(self, gan: Gan, chunk: int = 64, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, gan: Gan, chunk: int = 64, devices: Sequence[Any] | None = None):
         if chunk < 1:
             raise ValueError(f"chunk={chunk}: expected at least 1")
         if devices and chunk % len(devices):

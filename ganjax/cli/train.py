@@ -277,8 +277,10 @@ class Watcher:
             path = self._folder / "diversity.jsonl"
             self._diversity = JsonlLog.open(path, step)
             for record in read_jsonl(path):  # what was told before is not told again
-                self._alarm.update(collapse.Measure(*map(record.get, ("step", DIVERSITY, ACCURACY))))
-                self._watched = record["step"]
+                step, diversity, accuracy = map(record.get, ("step", DIVERSITY, ACCURACY))
+                if isinstance(step, int):
+                    self._alarm.update(collapse.Measure(step, diversity, accuracy))
+                    self._watched = step
         self._events = TensorBoardLog(self._folder, step, flush_seconds=0)
         self._progress = Progress(total, step)
         if step:

@@ -325,6 +325,12 @@ class Inception:
         exact = "" if self._dtype == jnp.float32 else f"-{self._dtype}"
         return f"inception-{self.sha256}-{self.resize}{exact}"
 
+    @property
+    def batch(self) -> int:
+        """How many images go into one call, on all devices together."""
+        devices = jax.local_devices()
+        return len(devices) * (self._chunk or (CPU_CHUNK if devices[0].platform == "cpu" else CHUNK))
+
     def features(
         self, images: np.ndarray | Iterable[np.ndarray], progress: Callable[[int], Any] | None = None
     ) -> np.ndarray:
@@ -348,9 +354,7 @@ class Inception:
         Raises:
           UsageError: the images have another type or shape.
         """
-        devices = jax.local_devices()
-        size = self._chunk or (CPU_CHUNK if devices[0].platform == "cpu" else CHUNK)
-        size *= len(devices)
+        devices, size = jax.local_devices(), self.batch
         if self._placed is None:
             whole = NamedSharding(_mesh(tuple(devices)), PartitionSpec())
             self._placed = jax.device_put(self._params, whole)

@@ -133,6 +133,12 @@ class Subject:
         """The images of "generated" or "real"."""
         return self.generated if name == "generated" else self.real
 
+    def labels(self, side: str) -> np.ndarray:
+        """The classes of a side that has them."""
+        labels = self.side(side).labels
+        assert labels is not None
+        return labels
+
     def network(self, name: str) -> Network:
         """The network of this name, made or loaded once."""
         if name not in self._built:
@@ -234,8 +240,9 @@ class Subject:
                 continue
             try:
                 if need.what == "statistics":
+                    mean, cov = value
                     about = {"images": self._digest, "network": self.network(need.network).identity}
-                    frechet.save_statistics(path, *value, self.real.count, about)
+                    frechet.save_statistics(path, mean, cov, self.real.count, about)
                 else:
                     _write(path, {need.what: value})
             except OSError as error:  # the work is done: losing it because a disk is full would help nobody
@@ -385,8 +392,8 @@ def _of_network(network: str, names: Mapping[str, str]) -> list[Metric]:
         return scores.inception_score(logits, SCORE_SPLITS, subject.seed)._asdict()
 
     def frechet_distance_by_class(subject: Subject) -> dict[str, Any]:
-        sets = [(subject.features(side, network), subject.side(side).labels) for side in SIDES]
-        found = scores.frechet_distance_by_class(*sets[0], *sets[1], subject.real.num_classes)
+        generated, real = ((subject.features(side, network), subject.labels(side)) for side in SIDES)
+        found = scores.frechet_distance_by_class(*generated, *real, subject.real.num_classes)
         return {"value": found.value, "per_class": found.per_class.tolist()}
 
     kinds = {
@@ -435,10 +442,9 @@ def _as_many(subject: Subject, network: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _classification_accuracy(subject: Subject) -> dict[str, Any]:
-    test = {"image": subject.real.read(0, subject.real.count), "label": subject.real.labels}
+    test = {"image": subject.real.read(0, subject.real.count), "label": subject.labels("real")}
     samples = subject.generated.read(0, subject.generated.count)
-    labels = subject.generated.labels
-    assert labels is not None
+    labels = subject.labels("generated")
     found = scores.classification_accuracy_score(
         samples, labels, test, subject.real.num_classes, subject.seed
     )
@@ -620,7 +626,8 @@ class OfInception:
 
     def __init__(self, inception: Inception, say: Say = lambda text: None):
         self._inception = inception
-        self.identity, self.batch = inception.identity, inception.batch
+        self.identity = inception.identity
+        self.batch = -(-CHUNK // inception.batch) * inception.batch
         self.about = {
             "inception": {
                 "sha256": inception.sha256,
@@ -665,5 +672,5 @@ def measure(subject: Subject, names: Iterable[str]) -> dict[str, dict[str, Any]]
         if metric.network == "lpips":
             lpips = subject.perceptual()
             protocol["lpips"] = {"network": lpips.network, "sha256": lpips.sha256}
-        results[metric.name] = metric.compute(subject) | {"protocol": protocol | metric.protocol}
+        results[metric.name] = metric.compute(subject) | {"protocol": {**protocol, **metric.protocol}}
     return results
