@@ -18,7 +18,7 @@ SWD_PER_IMAGE = 128  # descriptors
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 _PIXELS = 1 << 22  # of images that are worked on at a time
-_PROJECTIONS = 16  # at a time
+_PROJECTED = 1 << 25  # values at a time
 _WINDOW = 11  # pixels of SSIM's Gaussian window, whose standard deviation is
 _SIGMA = 1.5
 _BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16
@@ -109,8 +109,9 @@ def sliced_wasserstein(
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     directions = directions.astype(np.float32)
     total = 0.0
-    for start in range(0, projections, _PROJECTIONS):
-        some = directions[start : start + _PROJECTIONS]
+    step = max(1, _PROJECTED // len(points))
+    for start in range(0, projections, step):
+        some = directions[start : start + step]
         a, b = (np.sort(some @ each.T, axis=1) for each in (points, other))
         total += np.abs(a - b).sum(dtype=np.float64)
     return float(total / (projections * len(points)))

@@ -67,15 +67,15 @@ def test_neighbours_in_order(monkeypatch):
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_a_sheet_shows_each_sample_and_what_is_nearest(channels):
-    train = np.zeros((5, 60, 48, channels), np.uint8)
+    train = np.zeros((5, 8, 6, channels), np.uint8)
     train += np.array([10, 50, 90, 130, 170], np.uint8)[:, None, None, None]
-    samples = np.zeros((3, 60, 48, channels), np.uint8)
+    samples = np.zeros((3, 8, 6, channels), np.uint8)
     samples += np.array([101, 60, 168], np.uint8)[:, None, None, None]
 
     def shown(**options):
         sheet = neighbours_sheet(samples, train, count=2, neighbours=2, **options)
-        assert sheet.shape == (2 * 62 + 2, 3 * 50 + 2, channels)
-        return [[int(sheet[30 + 62 * i, 20 + 50 * j, 0]) for j in range(3)] for i in range(2)]
+        assert sheet.shape == (2 * 66 + 2, 3 * 50 + 2, channels)
+        return [[int(sheet[30 + 66 * i, 20 + 50 * j, 0]) for j in range(3)] for i in range(2)]
 
     assert shown() == [[101, 90, 130], [60, 50, 90]]
     assert shown(nearest_first=True) == [[168, 170, 130], [60, 50, 90]]

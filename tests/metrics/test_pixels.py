@@ -75,7 +75,7 @@ def test_swd_tells_flat_images_from_noise_and_not_brightness(monkeypatch):
     assert laplacian_swd(darker, rough, projections=32).value < 60
     # In any chunks.
     monkeypatch.setattr(pixels, "_PIXELS", 32 * 32 * 2 * 7)
-    monkeypatch.setattr(pixels, "_PROJECTIONS", 7)
+    monkeypatch.setattr(pixels, "_PROJECTED", 7 * 24 * pixels.SWD_PER_IMAGE)
     assert laplacian_swd(also_rough, rough, projections=32).value == pytest.approx(near.value, rel=1e-5)
 
 
