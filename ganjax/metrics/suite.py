@@ -304,8 +304,8 @@ def _at_least(count: int, sides: Sequence[str] = SIDES) -> Check:
             if side == "real" and subject.real_statistics is not None:
                 continue
             if there < count:
-                more = "draw more, with --num_samples=" if side == "generated" else "name a larger set"
-                raise errors.UsageError(f"{name}: {there} {side} images, at least {count} are needed; {more}")
+                more = "; draw more samples, or name a larger set"
+                raise errors.UsageError(f"{name}: {there} {side} images, at least {count} are needed{more}")
 
     return check
 

@@ -163,7 +163,7 @@ def test_two_sets(run, tmp_path, two):
         (("--metrics=label_agreement",), "--metrics=label_agreement: there is no such metric"),
         (("--metrics=swd", "--inception=x.pt"), "--inception does nothing: no metric that was asked for"),
         (("--resize=clean",), "--resize does nothing without --inception="),
-        (("--inception=/nowhere.pt",), "/nowhere.pt"),
+        (("--inception=/nowhere.pt", "--metrics=fid"), "/nowhere.pt.*pytorch-fid"),
         (("--experiment=cgan_mnist",), "--experiment does nothing with --fake"),
         (("--num_samples=10",), "--num_samples does nothing with --fake"),
         (("--config.steps=3",), "--config.steps does nothing with --fake"),
