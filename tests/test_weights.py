@@ -205,6 +205,15 @@ def test_tensors_that_lie_are_refused(write, tensors, storages, message):
     assert "\n" not in str(caught.value)
 
 
+def test_one_storage_may_not_stand_for_any_number_of_arrays(write, monkeypatch):
+    many = {f"x{i}": tensor("0", 2000, (2000,), (1,)) for i in range(5)}
+    path = write(torch_zip(state_dict(**many), {"0": bytes(8000)}))
+    assert len(read_weights(path).arrays) == 5
+    monkeypatch.setattr("ganjax.weights.MAX_BYTES", 20_000)
+    with pytest.raises(RunError, match="its arrays are more than 20000 bytes"):
+        read_weights(path)
+
+
 def test_what_is_no_file_of_weights_is_refused_in_one_line(write, tmp_path):
     good = torch_zip(state_dict(x=tensor("0", 12, (12,), (1,))), {"0": X.tobytes()})
     objects = io.BytesIO()
