@@ -1,4 +1,5 @@
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -185,11 +186,12 @@ def test_unknown_weights_are_noted(stem, tmp_path, caplog):
         RunError, match=r"can't be read.*For the FID's Inception, get inception-2015-12-05\.pt"
     ):
         load_inception(tmp_path / "none.pt")
-    for options, message in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"resize": "bilinear"}, "resize="),
         ({"chunk": 0}, "chunk=0"),
         ({"dtype": np.float64}, "dtype=float64"),
-    ):
+    ]
+    for options, message in wrong:
         with pytest.raises(UsageError, match=message):
             Inception(file(arrays), **options)
 
@@ -232,7 +234,7 @@ def test_features_are_streamed_in_chunks(small):
     found = small(chunk=2).evaluate(images, done.append)
     size = 2 * jax.local_device_count()
     assert done == [min(n + size, 21) for n in range(0, 21, size)]
-    expected = np.asarray(inception.inception_input(images, "tf1")).mean((1, 2))
+    expected = np.asarray(inception.inception_input(jnp.asarray(images), "tf1")).mean((1, 2))
     np.testing.assert_allclose(found[0][:, :3], expected, atol=1e-5)
     np.testing.assert_allclose(found[1], 2 * found[0][:, :1008])
     # An iterable of any pieces, and other sizes of chunks, change nothing.
@@ -268,7 +270,7 @@ def by_torch(arrays, x):
 
     tensors = {name: torch.from_numpy(np.asarray(array)).double() for name, array in arrays.items()}
 
-    def layer(name, x, stride=1, padding=0):
+    def layer(name, x, stride=1, padding: Any = 0):
         weight, *others = (tensors[f"{name}.{part}"] for part in ("weight", "mean", "var", "beta"))
         mean, variance, beta = others
         return F.relu(
@@ -324,7 +326,8 @@ def test_the_network_by_its_description(made_up):
     head = np.random.default_rng(1).normal(size=(1008, 2048)).astype(np.float32)
     found = Inception(file(archive(made_up) | {"output.weight": head}), "clean", chunk=1)
     features, logits = found.evaluate(images)
-    x = np.asarray(inception.inception_input(images, "clean")).transpose(0, 3, 1, 2)
+    x = np.asarray(inception.inception_input(jnp.asarray(images), "clean")).transpose(0, 3, 1, 2)
+    assert logits is not None
     expected = by_torch(archive(made_up, ""), torch.from_numpy(x.copy()).double())
     assert expected.std() > 1e-2
     np.testing.assert_allclose(features, expected, atol=1e-4 * expected.std())
