@@ -233,7 +233,7 @@ def missed(row: dict[str, Any]) -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    parser = Parser(prog="python -m benchmarks.inception", description=__doc__.split("\n\n")[0])
+    parser = Parser(prog="python -m benchmarks.inception", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--weights", required=True, help="the TorchScript archive")
     parser.add_argument("--images", help="an .npz with `image`, uint8 [N, H, W, C]")
     parser.add_argument("--count", type=positive(int), default=600, help="how many images; default 600")

@@ -161,6 +161,7 @@ def _item_sizes(tree) -> dict[str, int]:
 def _arrays(tree, content_of, big: bool = False) -> dict[str, np.ndarray]:
     contents: dict[str, bytes] = {}
     arrays = {}
+    total = 0
     for name, leaf in pickled.leaves(tree).items():
         if not isinstance(leaf, np.ndarray):
             if content_of is None:
@@ -169,6 +170,10 @@ def _arrays(tree, content_of, big: bool = False) -> dict[str, np.ndarray]:
             if key not in contents:
                 contents[key] = content_of(leaf.storage)
             leaf = _tensor(leaf, contents[key], big, name)
+        # Views share their storage, but whoever uses them copies each.
+        total += leaf.size * max(leaf.itemsize, 4)
+        if total > MAX_BYTES:
+            raise ValueError(f"its arrays are more than {MAX_BYTES} bytes")
         arrays[name] = _native(leaf)
     return arrays
 

@@ -205,6 +205,15 @@ def test_tensors_that_lie_are_refused(write, tensors, storages, message):
     assert "\n" not in str(caught.value)
 
 
+def test_one_storage_may_not_stand_for_any_number_of_arrays(write, monkeypatch):
+    many = {f"x{i}": tensor("0", 2000, (2000,), (1,)) for i in range(5)}
+    path = write(torch_zip(state_dict(**many), {"0": bytes(8000)}))
+    assert len(read_weights(path).arrays) == 5
+    monkeypatch.setattr("ganjax.weights.MAX_BYTES", 20_000)
+    with pytest.raises(RunError, match="its arrays are more than 20000 bytes"):
+        read_weights(path)
+
+
 def test_what_is_no_file_of_weights_is_refused_in_one_line(write, tmp_path):
     good = torch_zip(state_dict(x=tensor("0", 12, (12,), (1,))), {"0": X.tobytes()})
     objects = io.BytesIO()
@@ -245,3 +254,29 @@ def test_what_is_no_file_of_weights_is_refused_in_one_line(write, tmp_path):
         read_weights(tmp_path / "none.pt")
     with pytest.raises(RunError, match="can't be read"):
         read_weights(tmp_path)
+
+
+def test_whatever_the_bytes_it_is_arrays_or_one_line(write, tmp_path):
+    tree = state_dict(whole=tensor("0", 12, (3, 4), (4, 1)), part=tensor("0", 12, (2, 2), (1, 4), offset=5))
+    legacy = state_dict(whole=tensor("0", 12, (3, 4), (4, 1), view=b"N"))
+    np.savez(tmp_path / "x.npz", a=X, b=X.reshape(3, 4))
+    files = [
+        torch_zip(tree, {"0": X.tobytes()}),
+        torch_legacy(legacy, {"0": X.tobytes()}),
+        (tmp_path / "x.npz").read_bytes(),
+        safetensors.numpy.save({"a": X}),
+        pickle.dumps({"a": X, "b": [X]}, 4),
+    ]
+    draw = np.random.default_rng(0)
+    for content in files:
+        for _ in range(60):
+            changed = bytearray(content)
+            for _ in range(draw.integers(1, 4)):
+                changed[draw.integers(len(changed))] = draw.integers(256)
+            try:
+                arrays = read_weights(write(bytes(changed))).arrays
+            except RunError as error:
+                lines = str(error).splitlines()
+                assert len(lines) == 1
+            else:
+                assert sum(array.size for array in arrays.values()) <= 64

@@ -28,6 +28,8 @@ from ganjax.weights import Weights, read_weights
 
 DIM = 2048
 EPSILON = 1e-3  # of the batch normalisation
+# By default GPUs multiply float32 in TF32 and TPUs in bfloat16, whose features differ in the third digit.
+PRECISION = jax.lax.Precision.HIGHEST
 
 Params = Mapping[str, Mapping[str, Any]]
 
@@ -207,13 +209,13 @@ class Network(nn.Module):
         kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
         params = self._parameters(name, kernel, x.shape[-1], features)
         pads = [k // 2 for k in kernel] if padding is None else padding
-        y = conv(x, params["kernel"].astype(x.dtype), strides, pads)
+        y = conv(x, params["kernel"].astype(x.dtype), strides, pads, precision=PRECISION)
         return _relu(y, params["bias"])
 
     def _entry(self, name: str, x: jax.Array, *features: int, average: bool = False) -> list[jax.Array]:
         """The block's convolutions of one pixel that read its input; the last is pooled if `average`."""
         params = self._parameters(f"{name}.entry", (1, 1), x.shape[-1], sum(features))
-        y = conv(x, params["kernel"].astype(x.dtype))
+        y = conv(x, params["kernel"].astype(x.dtype), precision=PRECISION)
         ends = np.cumsum(features)
         parts = [y[..., end - n : end] for n, end in zip(features, ends, strict=True)]
         if average:

@@ -22,7 +22,7 @@ import numpy as np
 
 from ganjax import errors
 from ganjax.layers import Conv
-from ganjax.metrics.inception import max_pool
+from ganjax.metrics.inception import PRECISION, max_pool
 from ganjax.parallel import compiler_options
 from ganjax.weights import Weights, read_weights
 
@@ -100,7 +100,9 @@ class Activations(nn.Module):
         for i, (features, size, stride, padding) in enumerate(layers):
             if i in trunk.pooled:
                 x = max_pool(x, 2) if trunk.window == 3 else _halved(x)
-            x = nn.relu(Conv(features, (size, size), stride, padding, name=f"Conv_{i}")(x))
+            x = nn.relu(
+                Conv(features, (size, size), stride, padding, precision=PRECISION, name=f"Conv_{i}")(x)
+            )
             if i in trunk.compared:
                 compared.append(x)
         return compared
@@ -142,7 +144,7 @@ def lpips(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
     for weights, features in zip(params["heads"], activations, strict=True):
         first, second = jnp.split(_directions(features), 2)
         # The weighted sum over channels, by a product: XLA's reduction is slower on a CPU.
-        squares = jnp.square(first - second) @ weights.reshape(-1, 1)
+        squares = jnp.matmul(jnp.square(first - second), weights.reshape(-1, 1), precision=PRECISION)
         total = total + jnp.mean(squares, (1, 2, 3))
     return total
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -46,7 +47,7 @@ def test_the_resizers_are_written_twice_and_agree(name):
     for size in (12, 400):
         images = inception.blots(2, size)
         theirs = inception.reference_input(images, name).permute(0, 2, 3, 1).numpy()
-        np.testing.assert_allclose(inception_input(images, name), theirs, atol=2e-5)
+        np.testing.assert_allclose(inception_input(jnp.asarray(images), name), theirs, atol=2e-5)
 
 
 def test_made_up_images_are_images():

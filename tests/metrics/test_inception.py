@@ -1,4 +1,5 @@
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +67,14 @@ def file(arrays):
     return Weights("a/file", "npz", "0" * 64, arrays)
 
 
+@pytest.fixture
+def stem(made_up, monkeypatch):
+    """The layers up to the first block alone: what is true of names is true of a few."""
+    layers = dict(list(made_up.items())[:12])
+    monkeypatch.setattr(inception, "LAYERS", tuple(layers))
+    return layers
+
+
 def test_the_layers_are_those_of_inception_v3():
     assert len(LAYERS) == 94
     assert len({layer.name for layer in LAYERS}) == len({layer.other for layer in LAYERS}) == 94
@@ -74,54 +83,72 @@ def test_the_layers_are_those_of_inception_v3():
     channels = sum(layer.channels[1] for layer in LAYERS)
     weights = sum(int(np.prod(layer.kernel) * np.prod(layer.channels)) for layer in LAYERS)
     assert (channels, weights + 2 * channels) == (17_216, 23_834_568 - 2_049_000)
+    # Its names, block by block.
+    blocks = {
+        "Mixed_5b Mixed_5c Mixed_5d": "branch1x1 branch5x5_1 branch5x5_2 branch3x3dbl_1 branch3x3dbl_2 "
+        "branch3x3dbl_3 branch_pool",
+        "Mixed_6a": "branch3x3 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3",
+        "Mixed_6b Mixed_6c Mixed_6d Mixed_6e": "branch1x1 branch7x7_1 branch7x7_2 branch7x7_3 branch7x7dbl_1 "
+        "branch7x7dbl_2 branch7x7dbl_3 branch7x7dbl_4 branch7x7dbl_5 branch_pool",
+        "Mixed_7a": "branch3x3_1 branch3x3_2 branch7x7x3_1 branch7x7x3_2 branch7x7x3_3 branch7x7x3_4",
+        "Mixed_7b Mixed_7c": "branch1x1 branch3x3_1 branch3x3_2a branch3x3_2b branch3x3dbl_1 branch3x3dbl_2 "
+        "branch3x3dbl_3a branch3x3dbl_3b branch_pool",
+    }
+    names = [
+        f"{b}.{layer}" for some, layers in blocks.items() for b in some.split() for layer in layers.split()
+    ]
+    first = ["Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3"]
+    assert [layer.name for layer in LAYERS] == first + names
 
 
 def test_parameters_fit_the_network(made_up):
-    params, _ = convert(file(archive(made_up)))
-    shapes = jax.eval_shape(
-        Network().init, jax.random.key(0), jax.ShapeDtypeStruct((2, 299, 299, 3), jnp.float32)
-    )
+    network, x = Network(1008), jax.ShapeDtypeStruct((2, 299, 299, 3), jnp.float32)
+    params, _ = convert(file(archive(made_up) | {"output.weight": np.zeros((1008, 2048), np.float32)}))
+    shapes = jax.eval_shape(network.init, jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, dict(params)) == jax.tree.map(jnp.shape, shapes["params"])
-    features, logits = jax.eval_shape(
-        Network(1008).apply,
-        {"params": {**params, "fc": {"kernel": np.zeros((2048, 1008), np.float32)}}},
-        jax.ShapeDtypeStruct((2, 299, 299, 3), jnp.float32),
-    )
-    assert (features.shape, logits.shape) == ((2, 2048), (2, 1008))
+    traced = jax.jit(network.apply).trace(shapes, x)
+    assert [output.shape for output in traced.out_info] == [(2, 2048), (2, 1008)]
+    # Accelerators are told to multiply in float32, or a GPU takes TF32 and a TPU bfloat16: another figure.
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    products = [
+        line for line in text.splitlines() if "stablehlo.convolution" in line or "dot_general" in line
+    ]
+    assert len(products) > 60
+    assert all("HIGHEST" in line for line in products)
 
 
-def test_every_form_of_the_names_is_the_same_network(made_up):
-    params, content = convert(file(archive(made_up)))
+def test_every_form_of_the_names_is_the_same_network(stem):
+    params, content = convert(file(archive(stem)))
     for arrays in (
-        archive(made_up, "net.layers."),
-        state_dict(made_up),
-        state_dict(made_up, "model.", scale=1),
+        archive(stem, "net.layers."),
+        state_dict(stem),
+        state_dict(stem, "model.", scale=1),
     ):
         others, same = convert(file(arrays))
         assert same == content
         jax.tree.map(np.testing.assert_array_equal, dict(others), dict(params))
-    scaled, other = convert(file(state_dict(made_up, scale=2)))
+    scaled, other = convert(file(state_dict(stem, scale=2)))
     assert other != content
     np.testing.assert_allclose(
         scaled["Conv2d_1a_3x3"]["kernel"], 2 * params["Conv2d_1a_3x3"]["kernel"], rtol=1e-6
     )
     # A layer by the definition: (conv(x) - mean) / sqrt(variance + 0.001) + beta, of a constant image.
-    weight, beta, mean, variance = made_up[LAYERS[0]]
+    weight, beta, mean, variance = stem[LAYERS[0]]
     expected = (3 * weight.sum((1, 2, 3)) - mean) / np.sqrt(variance + 1e-3) + beta
     folded = params["Conv2d_1a_3x3"]
     np.testing.assert_allclose(3 * folded["kernel"].sum((0, 1, 2)) + folded["bias"], expected, atol=1e-4)
 
 
-def test_the_head(made_up):
+def test_the_head(stem):
     head = np.random.default_rng(1).normal(size=(1008, 2048)).astype(np.float32)
     for arrays in (
-        archive(made_up) | {"output.weight": head},
-        state_dict(made_up) | {"fc.weight": head, "fc.bias": head[:, 0]},
+        archive(stem) | {"output.weight": head},
+        state_dict(stem) | {"fc.weight": head, "fc.bias": head[:, 0]},
     ):
         params, _ = convert(file(arrays))
         np.testing.assert_array_equal(params["fc"]["kernel"], head.T)
         assert Inception(file(arrays)).num_classes == 1008
-    assert Inception(file(archive(made_up))).num_classes == 0
+    assert Inception(file(archive(stem))).num_classes == 0
 
 
 def test_other_weights_are_refused_in_one_line(made_up):
@@ -146,8 +173,8 @@ def test_other_weights_are_refused_in_one_line(made_up):
         assert "inception-2015-12-05.pt" in str(caught.value)
 
 
-def test_unknown_weights_are_noted(made_up, tmp_path, caplog):
-    arrays = archive(made_up)
+def test_unknown_weights_are_noted(stem, tmp_path, caplog):
+    arrays = archive(stem)
     unknown = Inception(file(arrays), "clean")
     assert "not known to be the weights of 2015-12-05" in (unknown.note or "")
     assert unknown.identity == f"inception-{'0' * 64}-clean"
@@ -161,11 +188,12 @@ def test_unknown_weights_are_noted(made_up, tmp_path, caplog):
         RunError, match=r"can't be read.*For the FID's Inception, get inception-2015-12-05\.pt"
     ):
         load_inception(tmp_path / "none.pt")
-    for options, message in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"resize": "bilinear"}, "resize="),
         ({"chunk": 0}, "chunk=0"),
         ({"dtype": np.float64}, "dtype=float64"),
-    ):
+    ]
+    for options, message in wrong:
         with pytest.raises(UsageError, match=message):
             Inception(file(arrays), **options)
 
@@ -208,7 +236,7 @@ def test_features_are_streamed_in_chunks(small):
     found = small(chunk=2).evaluate(images, done.append)
     size = 2 * jax.local_device_count()
     assert done == [min(n + size, 21) for n in range(0, 21, size)]
-    expected = np.asarray(inception.inception_input(images, "tf1")).mean((1, 2))
+    expected = np.asarray(inception.inception_input(jnp.asarray(images), "tf1")).mean((1, 2))
     np.testing.assert_allclose(found[0][:, :3], expected, atol=1e-5)
     np.testing.assert_allclose(found[1], 2 * found[0][:, :1008])
     # An iterable of any pieces, and other sizes of chunks, change nothing.
@@ -244,7 +272,7 @@ def by_torch(arrays, x):
 
     tensors = {name: torch.from_numpy(np.asarray(array)).double() for name, array in arrays.items()}
 
-    def layer(name, x, stride=1, padding=0):
+    def layer(name, x, stride=1, padding: Any = 0):
         weight, *others = (tensors[f"{name}.{part}"] for part in ("weight", "mean", "var", "beta"))
         mean, variance, beta = others
         return F.relu(
@@ -300,7 +328,8 @@ def test_the_network_by_its_description(made_up):
     head = np.random.default_rng(1).normal(size=(1008, 2048)).astype(np.float32)
     found = Inception(file(archive(made_up) | {"output.weight": head}), "clean", chunk=1)
     features, logits = found.evaluate(images)
-    x = np.asarray(inception.inception_input(images, "clean")).transpose(0, 3, 1, 2)
+    x = np.asarray(inception.inception_input(jnp.asarray(images), "clean")).transpose(0, 3, 1, 2)
+    assert logits is not None
     expected = by_torch(archive(made_up, ""), torch.from_numpy(x.copy()).double())
     assert expected.std() > 1e-2
     np.testing.assert_allclose(features, expected, atol=1e-4 * expected.std())
