@@ -277,10 +277,10 @@ class Watcher:
             path = self._folder / "diversity.jsonl"
             self._diversity = JsonlLog.open(path, step)
             for record in read_jsonl(path):  # what was told before is not told again
-                step, diversity, accuracy = map(record.get, ("step", DIVERSITY, ACCURACY))
-                if isinstance(step, int):
-                    self._alarm.update(collapse.Measure(step, diversity, accuracy))
-                    self._watched = step
+                known = record.get("step")
+                if isinstance(known, int):
+                    self._alarm.update(collapse.Measure(known, record.get(DIVERSITY), record.get(ACCURACY)))
+                    self._watched = known
         self._events = TensorBoardLog(self._folder, step, flush_seconds=0)
         self._progress = Progress(total, step)
         if step:

@@ -20,7 +20,7 @@ from absl import logging
 
 from ganjax import errors
 from ganjax.metrics import diversity, frechet, kernel, manifold, path_length, pixels, scores
-from ganjax.metrics.classifier import Classifier, Outputs
+from ganjax.metrics.classifier import Classifier
 from ganjax.metrics.inception import Inception
 from ganjax.metrics.lpips import LPIPS
 from ganjax.metrics.sets import CHUNK, Images, digest
@@ -38,6 +38,13 @@ FEATURES_CACHED = 1 << 30  # bytes of real features that are kept in the cache a
 
 Say = Callable[[str], None]
 Tell = Callable[[str, int, int], None]  # what is being read, how many are done, of how many
+
+
+class Answers(NamedTuple):
+    """What a network says of N images: features float32 [N, F] and, where it has classes, logits [N, K]."""
+
+    features: np.ndarray
+    logits: np.ndarray | None
 
 
 class Network(Protocol):
@@ -58,7 +65,7 @@ class Network(Protocol):
     @property
     def batch(self) -> int: ...
 
-    def evaluate(self, images: np.ndarray) -> Outputs: ...
+    def evaluate(self, images: np.ndarray) -> Answers: ...
 
 
 class Generator(NamedTuple):
@@ -249,7 +256,7 @@ class Subject:
                 logging.warning("%s could not be cached as %s: %s", need.what, path, error)
 
 
-def _check_finite(outputs: Outputs, network: str, side: str, start: int) -> None:
+def _check_finite(outputs: Answers, network: str, side: str, start: int) -> None:
     for answers in (outputs.features, outputs.logits):
         if answers is not None and not np.isfinite(answers).all():
             raise errors.RunError(
@@ -616,9 +623,9 @@ class OfClassifier:
             "classifier": {"identity": classifier.identity, "test_accuracy": classifier.test_accuracy}
         }
 
-    def evaluate(self, images: np.ndarray) -> Outputs:
+    def evaluate(self, images: np.ndarray) -> Answers:
         """Features and logits of uint8 images [N, H, W, C]."""
-        return self._classifier.evaluate(images)
+        return Answers(*self._classifier.evaluate(images))
 
 
 class OfInception:
@@ -638,9 +645,9 @@ class OfInception:
         if inception.note is not None:
             say(f"warning: {inception.note}")
 
-    def evaluate(self, images: np.ndarray) -> Outputs:
+    def evaluate(self, images: np.ndarray) -> Answers:
         """Features of uint8 images [N, H, W, C], and logits where the weights have a head."""
-        return Outputs(*self._inception.evaluate(images))
+        return Answers(*self._inception.evaluate(images))
 
 
 def measure(subject: Subject, names: Iterable[str]) -> dict[str, dict[str, Any]]:

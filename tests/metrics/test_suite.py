@@ -7,7 +7,6 @@ import pytest
 
 from ganjax import errors
 from ganjax.metrics import frechet, sets, suite
-from ganjax.metrics.classifier import Outputs
 
 DRAW = np.random.default_rng(0)
 DIM = 6
@@ -22,10 +21,10 @@ class Network:
         self.head, self.seen = head, 0
         self.about = {"inception": {"sha256": "0", "resizer": "tf1"}}
 
-    def evaluate(self, images: np.ndarray) -> Outputs:
+    def evaluate(self, images: np.ndarray) -> suite.Answers:
         self.seen += len(images)
         flat = images.reshape(len(images), -1).astype(np.float32) / 255
-        return Outputs(flat[:, :DIM], flat[:, DIM : DIM + 4] if self.head else None)  # type: ignore
+        return suite.Answers(flat[:, :DIM], flat[:, DIM : DIM + 4] if self.head else None)
 
 
 def noise(count: int, shape=(8, 8, 1), classes: int = 3, **about) -> sets.Images:
@@ -176,7 +175,9 @@ def test_answers_that_are_not_finite():
     class Broken(Network):
         def evaluate(self, images):
             features, logits = super().evaluate(images)
-            return Outputs(np.where(images.reshape(len(images), -1)[:, :DIM] > 250, np.nan, features), logits)
+            return suite.Answers(
+                np.where(images.reshape(len(images), -1)[:, :DIM] > 250, np.nan, features), logits
+            )
 
     with pytest.raises(errors.RunError, match="inception answers NaN or infinity for generated images"):
         suite.measure(subject(GENERATED, REAL, Broken()), ["fid"])
