@@ -127,10 +127,10 @@ class Measurer:
     def verdict(self, results: Results) -> list[str] | None:
         """What speaks against the model; None where nothing is said, as of some figures alone."""
         own = self._experiment.judge
-        if self.asked or (own is not None and own.verdict is None):
+        if self.asked:
             return None
         if own is not None:
-            return own.verdict(results)
+            return own.verdict(results) if own.verdict is not None else None
         return verdict(results) if set(results) & set(OF_JUDGE) else None
 
     def _of_images(
@@ -302,7 +302,7 @@ def sets_measured(flags: absl_flags.FlagValues, say: Callable[[str], None], tell
 
 def _of_flag(flags: absl_flags.FlagValues, name: str) -> data.Dataset:
     """The set of `--real` or `--fake`."""
-    path = flags[name].value
+    path: Any = flags[name].value
     split = flags.real_split or "train" if name == "real" else "train"
     try:
         return data.load(path, split=split, data_dir=flags.data_dir, skip_corrupt=flags.skip_corrupt)
