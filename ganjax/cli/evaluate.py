@@ -34,7 +34,6 @@ def run(command: Command) -> int:
     answers: dict[str, Any] = {}
     for checkpoint in workdir.checkpoints_of(run) if flags.checkpoint == "all" else [flags.checkpoint]:
         state, meta = workdir.last_state(run, _say, checkpoint, member=None)
-        _say(f"drawing {measurer.count} samples of step {meta['step']}")
         answers[str(meta["step"])] = _of_state(run, measurer, state, meta)
     answer = answers if flags.checkpoint == "all" else next(iter(answers.values()))
     print(json.dumps(answer), flush=True)  # before the files, which may fail after all this work

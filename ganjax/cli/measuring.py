@@ -54,6 +54,7 @@ class Measurer:
       flags: of the command.
       say: is told what a user should read.
       tell: is told how far a pass over images is.
+      announce: say when samples are drawn.
 
     Attributes:
       neighbours: a picture of the samples nearest to training images, with these beside them: uint8
@@ -69,8 +70,10 @@ class Measurer:
         flags: absl_flags.FlagValues,
         say: Callable[[str], None],
         tell: suite.Tell = lambda what, done, total: None,
+        announce: bool = True,
     ):
         self._experiment, self._flags, self._say, self._tell = experiment, flags, say, tell
+        self._announce = announce
         self._made: dict[Any, Any] = {}
         self.neighbours: np.ndarray | None = None
         self.count: int = flags.num_samples
@@ -108,12 +111,15 @@ class Measurer:
         labels = np.repeat(np.arange(classes), self.count // classes) if classes else None
         sampler = self._once(("sampler", index), lambda: self._sampler(index))
         if self._experiment.judge is not None:
+            self._say_drawing(step)
             samples = sampler(state, np.arange(self.count), labels)
             found = dict(self._experiment.judge.results(samples, labels))
         else:
             generated = sets.of_model(
                 sampler, state, self.count, stage.data.image_shape, labels, classes, {"set": "samples"}
             )
+            self._make_ready(_dataset(stage.data))
+            self._say_drawing(step)
             generator = self._generator(index, state)
             found = self._of_images(_dataset(stage.data), generated, generator)
         for name in self.asked:
@@ -123,6 +129,26 @@ class Measurer:
             name: {**found[name], "protocol": {**found[name]["protocol"], **drawn}}
             for name in self.asked or found
         }
+
+    def _say_drawing(self, step: int) -> None:
+        if self._announce:
+            self._say(f"drawing {self.count} samples of step {step}")
+
+    def _make_ready(self, dataset: data.Dataset) -> None:
+        """Loads or trains what the metrics need: what is missing shall show before samples are drawn."""
+        names = self.asked or self._default(dataset)
+        if set(names) & set(OF_JUDGE) or _of_network("classifier", names):
+            self._classifier(dataset)
+        if _of_network("inception", names):
+            self._inception()
+        if _of_network("lpips", names):
+            self._lpips()
+
+    def _inception(self) -> suite.Network:
+        return self._once("inception", lambda: inception_of(self._flags, self._say))
+
+    def _lpips(self) -> LPIPS:
+        return self._once("lpips", lambda: lpips_of(self._flags))
 
     def verdict(self, results: Results) -> list[str] | None:
         """What speaks against the model; None where nothing is said, as of some figures alone."""
@@ -195,7 +221,7 @@ class Measurer:
     ) -> suite.Subject:
         networks: dict[str, Callable[[], suite.Network]] = {
             "classifier": lambda: suite.OfClassifier(self._classifier(dataset)),
-            "inception": lambda: self._once("inception", lambda: inception_of(self._flags, self._say)),
+            "inception": self._inception,
         }
         return suite.Subject(
             generated,
@@ -205,7 +231,7 @@ class Measurer:
             tell=self._tell,
             say=self._say,
             generator=generator,
-            lpips=lambda: self._once("lpips", lambda: lpips_of(self._flags)),
+            lpips=self._lpips,
         )
 
     def _generator(self, index: int, state: GanState) -> suite.Generator | None:

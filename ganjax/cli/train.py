@@ -100,7 +100,7 @@ def _evaluation(
         return None, best
     from ganjax.cli import measuring
 
-    measurer = measuring.Measurer(run.experiment, command.flags, watcher.message)
+    measurer = measuring.Measurer(run.experiment, command.flags, watcher.message, announce=False)
     names = tuple(name for name in measurer.names() if name not in _LISTS)
     workdir.check_metric(command, run.experiment, names)
     first = next((name for name in measuring.BETTER if name in names), None)

@@ -16,7 +16,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ganjax import errors
@@ -396,8 +395,8 @@ def load_inception(
 ) -> Inception:
     """The FID's Inception from a file of its weights; see `Inception`.
 
-    The file is known by its content and not by its name, and nothing in it is run. Weights that are not those
-    of 2015-12-05 are warned of.
+    The file is known by its content and not by its name, and nothing in it is run. `Inception.note` says where
+    weights are not those of 2015-12-05.
 
     Args:
       path: a TorchScript archive, PyTorch's state dict, `.npz` or safetensors.
@@ -410,10 +409,7 @@ def load_inception(
         weights = read_weights(path)
     except errors.RunError as error:
         raise errors.RunError(f"{error}. For the FID's Inception, {WHERE}") from error
-    inception = Inception(weights, resize, dtype=dtype, chunk=chunk)
-    if inception.note:
-        logging.warning("%s", inception.note)
-    return inception
+    return Inception(weights, resize, dtype=dtype, chunk=chunk)
 
 
 def in_chunks(images: np.ndarray | Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
