@@ -2,6 +2,7 @@
 
 python -m benchmarks.train_step --model=dcgan64 --batch=32 --peer=torch,torch-compile
 python -m benchmarks.layers --model=dcgan64
+python -m benchmarks.inception --weights=inception-2015-12-05.pt
 
 The peers need PyTorch: pip install -e '.[bench]'. By themselves:
 

@@ -534,8 +534,9 @@ def _verified(meta: dict[str, Any]) -> dict[str, Any]:
 
 def _value(best: Best, step: int, meta: dict[str, Any]) -> dict[int, float]:
     """The step with its value of the metric; empty where there is none that can be compared."""
-    metrics = meta.get("metrics")
-    value = metrics.get(best.metric) if isinstance(metrics, dict) else None
+    figures = (meta.get("evaluation"), meta.get("metrics"))
+    values = [x[best.metric] for x in figures if isinstance(x, dict) and best.metric in x]
+    value = values[0] if values else None
     return {step: value} if isinstance(value, int | float) and abs(value) < math.inf else {}
 
 

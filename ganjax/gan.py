@@ -210,7 +210,8 @@ class Experiment(NamedTuple):
       seeds: how many members one run trains: the run's seed, and the next ones (`ganjax.members`).
       modes: name -> function, what the family adds to the command line.
       show: how samples are shown; None: they are images, in a grid.
-      judge: how samples are judged; None: as images of a labelled set (`ganjax.metrics.judge`).
+      judge: how samples are judged; None: as images (`ganjax.metrics.judge`, `ganjax.metrics.suite`).
+      evaluate_every: the command line measures samples so often while it trains, in steps; 0: never.
     """
 
     stages: tuple[Stage, ...]
@@ -219,6 +220,7 @@ class Experiment(NamedTuple):
     modes: Mapping[str, Callable] = {}
     show: Show | None = None
     judge: Judge | None = None
+    evaluate_every: int = 0
 
 
 def due_phases(gan: Gan, step: int) -> tuple[int, ...]:

@@ -46,11 +46,29 @@ class Observer(Protocol):
         """Samples of the fixed latents, to be laid out in `columns`: images [n, H, W, C] in [-1, 1], or
         what the experiment's `Show` takes."""
 
+    def evaluated(self, step: int, seconds: float, figures: Mapping[str, float]) -> None:
+        """What an `Evaluation` found. `seconds`: as in `log`."""
+
     def message(self, text: str) -> None:
         """Something that the user should read."""
 
 
 _SAVE, _STOP = 1, 2  # votes
+
+
+class Evaluation(NamedTuple):
+    """What is measured of a model while it trains. It changes nothing of the run's result.
+
+    Attributes:
+      every: so many steps, and at the end; at least 1. Each time a checkpoint is saved too, which has the
+        figures in its meta.
+      names: of the figures.
+      measure: (place of the stage, host state of one member, step) -> the figures, by name.
+    """
+
+    every: int
+    names: tuple[str, ...]
+    measure: Callable[[int, GanState, int], Mapping[str, float]]
 
 
 class Schedule(NamedTuple):
@@ -85,6 +103,7 @@ class Result(NamedTuple):
       fingerprint: of the state.
       metrics: the last value of each; of several seeds `ganjax.members.summary`.
       interrupted: the run was asked to stop before its end.
+      evaluation: the figures of the last evaluation; of several seeds as `metrics`.
       members: of several seeds, {"seed": s, "metrics": the last value of each} one by one.
     """
 
@@ -98,6 +117,7 @@ class Result(NamedTuple):
     fingerprint: str
     metrics: dict[str, float]
     interrupted: bool
+    evaluation: Mapping[str, float] = {}
     members: tuple[dict[str, Any], ...] = ()
 
 
@@ -188,6 +208,7 @@ def train(
     data_workers: int | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     started: float | None = None,
+    evaluation: Evaluation | None = None,
 ) -> Result:
     """Trains an experiment from its last checkpoint, or from the start.
 
@@ -207,6 +228,7 @@ def train(
         `ganjax.data.Feed`. They don't change what is read.
       interrupted: is asked after every dispatch; true saves and ends the run.
       started: `time.monotonic()` at which the process started, for `wall_seconds`.
+      evaluation: what to measure of the model meanwhile, by process 0.
     Raises:
       RunError: a loss is not finite, a checkpoint can't be written or read, or the data can't be read.
       UsageError: the arrangement is not to be had, or the last seed is too large.
@@ -225,6 +247,7 @@ def train(
         data_workers=data_workers,
         interrupted=interrupted,
         started=time.monotonic() if started is None else started,
+        evaluation=evaluation,
     )
     try:
         with training.open_feeds:
@@ -258,6 +281,7 @@ class _Training:
     data_workers: int | None
     interrupted: Callable[[], bool]
     started: float
+    evaluation: Evaluation | None
 
     step: int = 0  # global
     images: int = 0
@@ -275,6 +299,9 @@ class _Training:
     saved_step: int = -1
     saved_time: float = math.inf  # time.monotonic() of the last save; at first, of the first step
     previewed_step: int = -1
+    evaluated_step: int = -1
+    figures: dict[str, float] = dataclasses.field(default_factory=dict)  # of the last evaluation
+    evaluation_seconds: float = 0.0
     open_feeds: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
     told: set[str] = dataclasses.field(default_factory=set)  # of damaged images
 
@@ -328,6 +355,7 @@ class _Training:
             fingerprint=end,
             metrics=self.metrics,
             interrupted=self.stopping,
+            evaluation=self.figures,
             members=tuple(self._told_by_member()),
         )
 
@@ -376,6 +404,8 @@ class _Training:
         each = [member["metrics"] for member in meta["members"]] if self.seeds > 1 else [self.metrics]
         self.by_member = [dict(metrics) for metrics in each]
         self.earlier_seconds = self.wall_seconds = meta["wall_seconds"]
+        if "evaluation" in meta:
+            self.figures, self.evaluated_step = meta["evaluation"], self.step
         self.resumed_from = [*meta["resumed_from"], *([self.step] if self.step < self.stop else [])]
         return meta["stage"], state
 
@@ -422,7 +452,12 @@ class _Training:
                 self.vote = self._own_vote()
             self.stopping = self.vote == _STOP and self.step < self.stop
             last = self.step >= stop or self.stopping
-            save = self.vote == _SAVE or self._is_due(self.schedule.save_steps)
+            evaluate = (
+                self.evaluation is not None
+                and (self._is_due(self.evaluation.every) or self.step == self.stop)
+                and not self.stopping
+            )
+            save = self.vote == _SAVE or self._is_due(self.schedule.save_steps) or evaluate
             preview = self._is_due(self.schedule.preview_steps) and not self.stopping
             if save or preview or last or steady is None:
                 self._receive(pending, runner, stage.batch_size)
@@ -432,27 +467,28 @@ class _Training:
                 self.first_step_seconds = time.monotonic() - self.started
             if steady is None:
                 self.saved_time = min(self.saved_time, time.monotonic())
-                steady = (
-                    time.monotonic(),
-                    runner.compile_seconds + self.sampler.compile_seconds,
-                    self.images,
-                )
+                steady = (time.monotonic(), self._apart(runner), self.images)
             if save or preview:
                 if save and self.checkpoints is not None:
                     self.checkpoints.wait()  # before there is another copy of the state
                 host = runner.get(state)
+                if evaluate:
+                    self._evaluate(index, host)
                 if save:
                     self._save(index, host)
                     self.vote = 0  # also of the steps that were voted on before it
                 if preview:
                     self._preview(host)
         if steady is not None:
-            began, compiled, images = steady
-            compiled = runner.compile_seconds + self.sampler.compile_seconds - compiled
-            self.steady_seconds += time.monotonic() - began - compiled
+            began, apart, images = steady
+            self.steady_seconds += time.monotonic() - began - (self._apart(runner) - apart)
             self.steady_images += self.images - images
         feed.close()
         return runner.get(state)
+
+    def _apart(self, runner: Runner) -> float:
+        """Seconds up to now that do not count as training: for compiling and evaluating."""
+        return runner.compile_seconds + self.sampler.compile_seconds + self.evaluation_seconds
 
     def _feed(self, source: Source, batch_size: int, rows: slice, first: int, count: int) -> Feed:
         """This process's rows of the next `count` batches; closed when the run ends or fails."""
@@ -515,6 +551,8 @@ class _Training:
             "resumed_from": self.resumed_from,
             "metrics": self.metrics,
         }
+        if self.step == self.evaluated_step:
+            meta["evaluation"] = self.figures
         if self.seeds > 1:
             meta["members"] = self._told_by_member()
         self.checkpoints.save(self.step, state, meta, background=True)
@@ -527,6 +565,20 @@ class _Training:
             first = members.of(state, 0, self.seeds)
             self.observer.preview(self.step, self.sampler(first, seeds, labels), columns)
             self.previewed_step = self.step
+
+    def _evaluate(self, index: int, state: GanState) -> None:
+        """Measures every member of a host state."""
+        if self.evaluation is None or not hosts.is_first():
+            return
+        began = time.monotonic()
+        each = []
+        for member in range(self.seeds):
+            found = self.evaluation.measure(index, members.of(state, member, self.seeds), self.step)
+            each.append({name: float(value) for name, value in found.items()})
+        self.figures, self.evaluated_step = members.summary(each), self.step
+        self.evaluation_seconds += time.monotonic() - began
+        seconds = self.earlier_seconds + time.monotonic() - self.started
+        self.observer.evaluated(self.step, seconds, self.figures)
 
     def _is_due(self, steps: int) -> bool:
         return bool(steps) and self.step % steps == 0
@@ -543,7 +595,8 @@ class _Training:
 
     def _until_event(self, stop: int) -> int:
         """Steps until the next one after which something must be done on the host."""
-        intervals = (self.schedule.log_steps, self.schedule.preview_steps, self.schedule.save_steps)
+        intervals = [self.schedule.log_steps, self.schedule.preview_steps, self.schedule.save_steps]
+        intervals += [self.evaluation.every] if self.evaluation is not None else []
         return min(stop - self.step, *(n - self.step % n for n in intervals if n), stop)
 
     def _last_good(self) -> str:

@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from ganjax import random
 from ganjax.gan import Gan, GanState
@@ -18,14 +20,21 @@ class Sampler:
     Args:
       gan: its `sample` draws.
       chunk: how many at a time; the last batch is filled up and cut off.
+      devices: which share the work, an equal part of a chunk each; None: jax's default device alone.
     Raises:
-      ValueError: where `chunk` is less than 1.
+      ValueError: where `chunk` is less than 1, or does not divide evenly over the devices.
     """
 
-    def __init__(self, gan: Gan, chunk: int = 64):
+    def __init__(self, gan: Gan, chunk: int = 64, devices: Sequence[Any] | None = None):
         if chunk < 1:
             raise ValueError(f"chunk={chunk}: expected at least 1")
+        if devices and chunk % len(devices):
+            raise ValueError(f"chunk={chunk}: it does not divide evenly over {len(devices)} devices")
         self._gan, self._chunk = gan, chunk
+        self._whole = self._split = None
+        if devices and len(devices) > 1:
+            mesh = Mesh(np.asarray(devices), ("devices",))
+            self._whole, self._split = NamedSharding(mesh, P()), NamedSharding(mesh, P("devices"))
         self._programs: dict[Any, Program] = {}
 
     @property
@@ -64,7 +73,7 @@ class Sampler:
             if len(values) != n:
                 raise ValueError(f"{len(values)} {name} for {n} seeds: expected one for each")
         # Once for all chunks, and only what sampling reads: the optimizers' state stays where it is.
-        state = jax.device_put(state.replace(opt_state={}))
+        state = jax.device_put(state.replace(opt_state={}), self._whole)
 
         def draw(state, inputs):
             keys = random.from_seeds(inputs["seeds"])
@@ -75,7 +84,9 @@ class Sampler:
         if program not in self._programs:
             self._programs[program] = Program(jax.jit(draw))
         draw_chunk = self._programs[program]
-        return in_chunks(lambda part: draw_chunk(state, part), inputs, self._chunk)
+        return in_chunks(
+            lambda part: draw_chunk(state, jax.device_put(part, self._split)), inputs, self._chunk
+        )
 
 
 def in_chunks(

@@ -227,6 +227,10 @@ class Recorder:
     def preview(self, step: int, samples: np.ndarray, columns: int) -> None:
         self.calls.append(Call("preview", step, (samples, columns)))
 
+    def evaluated(self, step: int, seconds: float, figures: Mapping[str, float]) -> None:
+        assert seconds > 0
+        self.calls.append(Call("evaluated", step, dict(figures)))
+
     def message(self, text: str) -> None:
         self.calls.append(Call("message", None, text))
 

@@ -32,8 +32,16 @@ NAMES = sorted(m.name for m in pkgutil.iter_modules(experiments.__path__) if not
 QUIET = Schedule(log_steps=1, preview_steps=0, save_minutes=0)
 # On several devices by default: convolutions with labels, and points. The others are for the long tests.
 ON_DEVICES = {"cgan_mnist", "gan_ring"}
-# Two steps of these are for the long tests: half a minute of compiling, or dcgan_mnist at other settings.
-LONG = {"wgan_gp_cifar10", "lsgan_mnist", "hinge_mnist", "dcgan_64", "dcgan_cifar10"}
+# Two steps of these are for the long tests: half a minute of compiling, or another one at other settings.
+LONG = {
+    "wgan_gp_cifar10",
+    "lsgan_mnist",
+    "hinge_mnist",
+    "ragan_mnist",
+    "dcgan_64",
+    "dcgan_cifar10",
+    "cgan_cifar10",
+}
 
 
 def module_of(name: str):

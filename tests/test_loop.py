@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from ganjax import loop
-from ganjax.checkpoint import Checkpoints, fingerprint
+from ganjax.checkpoint import Best, Checkpoints, fingerprint
 from ganjax.errors import RunError
 from ganjax.gan import Show, always
 from ganjax.loop import Result, Schedule
@@ -97,6 +97,35 @@ def test_without_checkpoints(whole):
 def test_another_seed_is_another_run(whole):
     window, result, _ = whole
     assert train(seed=1, window=window).fingerprint != result.fingerprint
+
+
+def test_evaluating_changes_no_bit_and_saves_what_it_found(whole, tmp_path):
+    """At its steps and at the end, of the stage that made the state; figures go into the checkpoints."""
+    window, result, prints = whole
+
+    def measure(index, state, step):
+        assert fingerprint(state) == prints[step]
+        assert index == (step > 5)
+        return {"distance": abs(step - 6)}
+
+    evaluation = loop.Evaluation(2, ("distance",), measure)
+    recorder, best = Recorder(), Best("distance")
+    for stop in (3, None):  # taken up again in between
+        with Checkpoints(tmp_path, keep=1, best=best) as checkpoints:
+            again = train(
+                observer=recorder,
+                checkpoints=checkpoints,
+                schedule=QUIET._replace(stop=stop),
+                window=window,
+                evaluation=evaluation,
+            )
+            assert checkpoints.steps() == ([3] if stop else [6, 9])
+    assert (again.fingerprint, again.metrics) == (result.fingerprint, result.metrics)
+    assert recorder.steps("evaluated") == [2, 3, 4, 6, 8, 9]
+    assert [call.content for call in recorder.of("evaluated")] == [
+        {"distance": abs(step - 6)} for step in (2, 3, 4, 6, 8, 9)
+    ]
+    assert again.evaluation == {"distance": 3}
 
 
 def test_metrics_and_images_are_those_of_the_step_whatever_the_window():

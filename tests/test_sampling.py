@@ -56,6 +56,15 @@ def test_one_seed_is_one_image_whatever_it_is_drawn_along_with(convolutional, sa
     np.testing.assert_array_equal(sampler(state, seeds[::-1], labels[::-1]), together[::-1])
 
 
+def test_several_devices_draw_the_same(convolutional, sampler):
+    gan, state = convolutional
+    seeds = np.arange(11)
+    shared = Sampler(gan, chunk=8, devices=jax.devices()[:4])(state, seeds, seeds % 3)
+    np.testing.assert_allclose(shared, sampler(state, seeds, seeds % 3), atol=1e-5)
+    with pytest.raises(ValueError, match="chunk=6: it does not divide evenly over 4 devices"):
+        Sampler(gan, chunk=6, devices=jax.devices()[:4])
+
+
 def test_one_seed_is_one_image_whatever_the_chunk(convolutional, sampler):
     """In the bytes of a picture: another chunk is another program, whose floats may round differently."""
     gan, state = convolutional

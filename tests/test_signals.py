@@ -115,6 +115,9 @@ def test_killed_it_goes_on_from_its_last_checkpoint(tmp_path, uninterrupted):
     workdir = tmp_path / "run"
     process = start(workdir)
     wait_for_step(process, workdir, 10)
+    while not any((workdir / "checkpoints").glob("[0-9]" * 8)):  # written in the background
+        assert process.poll() is None
+        time.sleep(0.005)
     process.kill()
     assert finish(process)[0] == -signal.SIGKILL
     assert not (workdir / "result.json").exists()

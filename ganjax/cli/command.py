@@ -17,6 +17,7 @@ from ganjax.errors import RunError, UsageError, nearest, shortened
 
 USAGE = """\
 python run.py --experiment=NAME [--mode=train] [--config.KEY=VALUE ...] [flags]
+python run.py --mode=evaluate --real=PATH --fake=PATH [--inception=FILE] [flags]
 python run.py --mode=list
 """
 
@@ -66,6 +67,8 @@ def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) 
         for key in overrides:
             raise UsageError(f"--config.{key} does nothing in --mode=list")
         return list_experiments(package)
+    if mode == "evaluate" and values["fake"].present:
+        return _evaluate_sets(overrides, values)
     name = values.experiment or _recorded_experiment(values)
     if name.endswith(".py"):
         name = os.path.normpath(name)  # ./my_gan.py is my_gan.py: one run
@@ -79,6 +82,20 @@ def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) 
 
     with compilation_cache.enabled(values.compilation_cache):
         return _run_mode(command, mode)
+
+
+def _evaluate_sets(overrides: dict[str, str], values: flags.FlagValues) -> int:
+    """--mode=evaluate of two sets of images: there is no run, so what belongs to one is refused."""
+    for key in overrides:
+        raise UsageError(f"--config.{key} does nothing with --fake, which is judged without an experiment")
+    for name in ("experiment", "workdir", "seed", "checkpoint", "num_samples"):
+        if values[name].present:
+            raise UsageError(f"--{name} does nothing with --fake, which is judged without a run")
+    _refuse_foreign_flags(values, "evaluate")
+    from ganjax.cli import compilation_cache, evaluate
+
+    with compilation_cache.enabled(values.compilation_cache):
+        return evaluate.run_sets(values)
 
 
 def _run_mode(command: Command, mode: str) -> int:
@@ -149,8 +166,14 @@ _BELONGS_TO = {
     "out": ("sample", "interpolate", "evaluate", "plot", "export"),
     "frames": ("interpolate",),
     "fps": ("interpolate",),
-    "metrics": ("evaluate", "plot"),
-    "num_samples": ("evaluate",),
+    "metrics": ("train", "evaluate", "plot"),
+    "num_samples": ("train", "evaluate"),
+    "real": ("evaluate",),
+    "fake": ("evaluate",),
+    "real_split": ("train", "evaluate"),
+    "inception": ("train", "evaluate"),
+    "resize": ("train", "evaluate"),
+    "lpips": ("evaluate",),
 }
 
 
@@ -246,7 +269,8 @@ def _define() -> flags.FlagValues:
     text(
         "checkpoint",
         "last",
-        "sample, interpolate, evaluate, export: which: last, best (of a run with --keep_best) or a step.",
+        "sample, interpolate, evaluate, export: which: last, best (of a run with --keep_best) or a step; "
+        "evaluate: also all.",
     )
     integer(
         "member",
@@ -269,10 +293,44 @@ def _define() -> flags.FlagValues:
     text(
         "metrics",
         None,
-        "evaluate: which metrics, comma separated. Default: all there are. "
+        "evaluate: which metrics, comma separated; see docs/metrics.md. Default: those of the run's kind of "
+        "data, and of --inception and --lpips. train: the same, with --config.evaluate_every. "
         "plot: which besides losses and logits.",
     )
-    integer("num_samples", 10_000, "evaluate: how many samples are drawn.", 1, 10_000_000)
+    integer(
+        "num_samples",
+        10_000,
+        "evaluate, and train with --config.evaluate_every: samples drawn.",
+        1,
+        10_000_000,
+    )
+    text("real", None, "evaluate: the images to compare with --fake: a folder, an .npz or a data set's name.")
+    text("fake", None, "evaluate: instead of a run's samples these images: a folder or an .npz.")
+    text(
+        "real_split",
+        None,
+        "evaluate, train: which split of the data FID and its like compare with. Default: train.",
+    )
+    text(
+        "inception",
+        None,
+        "evaluate, train: the file with the weights of the FID Inception, for fid, kid, precision, ...; "
+        "docs/metrics.md says where to get it.",
+    )
+    flags.DEFINE_enum(
+        "resize",
+        "tf1",
+        ["tf1", "pytorch", "clean"],
+        "evaluate, train: how images are resized for Inception: as the original graph does, as pytorch-fid "
+        "or as clean-fid.",
+        flag_values=values,
+    )
+    text(
+        "lpips",
+        None,
+        "evaluate: the file with VGG16's or AlexNet's weights and LPIPS's, for lpips_diversity and "
+        "perceptual_path_length.",
+    )
     flags.DEFINE_bool("help", False, "Shows this.", short_name="h", flag_values=values)
     return values
 

@@ -1,76 +1,90 @@
-"""--mode=evaluate: what a separately trained classifier and pixel distances, or an experiment's own judge,
-say of a run's samples."""
+"""--mode=evaluate: what metrics say of a run's samples, or of a set of images beside another."""
 
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import flags as absl_flags
 from etils import epath
 
-from ganjax import data, members
+from ganjax import members
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
-from ganjax.errors import UsageError, nearest
-from ganjax.gan import Judge
-from ganjax.metrics.classifier import cached_classifier
-from ganjax.metrics.judge import METRICS, judge, verdict
-from ganjax.report import images as pictures
+from ganjax.cli.measuring import Measurer, numbers, sets_measured
+from ganjax.errors import UsageError
+from ganjax.metrics import suite
 from ganjax.report.files import write_atomically
-from ganjax.sampling import Sampler
-
-# Pairs of images that are compared without being asked to: for MNIST and 10,000 samples it takes a third.
-NEAREST_PAIRS = 1 << 32
+from ganjax.report.images import save_png
+from ganjax.report.log import TensorBoardLog
+from ganjax.report.progress import Progress
 
 
 def run(command: Command) -> int:
     """Evaluates; prints one JSON object; returns the exit code."""
+    flags = command.flags
     run = workdir.open_run(command)
-    out = epath.Path(command.flags.out or run.folder / "evaluation.json").expanduser()
+    out = epath.Path(flags.out or run.folder / "evaluation.json").expanduser()
     if out.suffix != ".json":
         raise UsageError(f"--out={out}: expected a .json")
-    state, meta = workdir.last_state(run, _say, command.flags.checkpoint, member=None)
-    stage = run.experiment.stages[meta["stage"]]
-    num_classes, count = run.experiment.num_classes, command.flags.num_samples
-    if num_classes and count % num_classes:
-        raise UsageError(f"--num_samples={count}: it does not divide evenly over the {num_classes} classes")
-    own = run.experiment.judge
-    wanted = command.flags.metrics.split(",") if command.flags.metrics else []
-    for name in wanted:
-        _check_metric(name, METRICS if own is None else own.metrics)
-    judged_by = _image_judge(command, stage.data, wanted) if own is None else own
-    _say(f"drawing {count} samples")
     start = time.monotonic()
-    labels = np.repeat(np.arange(num_classes), count // num_classes) if num_classes else None
-    seeds = np.arange(count)
-    sampler, each = Sampler(stage.gan, chunk=200), []
-    for member in range(run.experiment.seeds):
-        samples = sampler(members.of(state, member, run.experiment.seeds), seeds, labels)
-        each.append(dict(judged_by.results(samples, labels)))
-    first = run.record["seed"]
-    results = over_members(each, first)
-    whole = not wanted
-    wanted = wanted or list(results)
-    for name in wanted:
-        _check_metric(name, results)
-    drawn = {"seeds": f"0-{count - 1}", "step": meta["step"], "weights": "averaged" if state.ema else "last"}
-    answer = {name: {**results[name], "protocol": {**results[name]["protocol"], **drawn}} for name in wanted}
-    against = None
-    if whole and judged_by.verdict is not None:  # of some figures alone it would be taken for one of all
-        protocol = {"metrics": wanted, "samples": count, **drawn}
-        answer["verdict"] = verdict_over_members([judged_by.verdict(one) for one in each], first)
-        answer["verdict"] |= {"protocol": protocol}
-        against = answer["verdict"]["against"]
-    print(json.dumps(answer), flush=True)  # before the file, which may fail after all this work
+    measurer = Measurer(run.experiment, flags, _say, _tell())
+    answers: dict[str, Any] = {}
+    for checkpoint in workdir.checkpoints_of(run) if flags.checkpoint == "all" else [flags.checkpoint]:
+        state, meta = workdir.last_state(run, _say, checkpoint, member=None)
+        answers[str(meta["step"])] = _of_state(run, measurer, state, meta)
+    answer = answers if flags.checkpoint == "all" else next(iter(answers.values()))
+    print(json.dumps(answer), flush=True)  # before the files, which may fail after all this work
     write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
-    for line in against or ():
-        _say(f"verdict: {line}")
-    if against == []:
-        _say("verdict: it passes")
+    if flags.out is None:  # or the run's folder is left as it is
+        if measurer.neighbours is not None:
+            save_png(run.folder / "neighbours.png", measurer.neighbours)
+        with TensorBoardLog(run.folder) as events:
+            for step, results in answers.items():
+                figures = {name: result for name, result in results.items() if name != "verdict"}
+                events.scalars(int(step), {f"evaluation/{k}": v for k, v in numbers(figures).items()})
+    for step, results in answers.items():
+        against = results.get("verdict", {}).get("against")
+        of = f" of step {step}" if len(answers) > 1 else ""
+        for line in against or ():
+            _say(f"verdict{of}: {line}")
+        if against == []:
+            _say(f"verdict{of}: it passes")
     _say(f"{out}: {time.monotonic() - start:.0f} s for samples and metrics")
     return 0
+
+
+def run_sets(flags: absl_flags.FlagValues) -> int:
+    """Measures the images of --fake beside those of --real; prints one JSON object; returns the exit code."""
+    start = time.monotonic()
+    if not flags.real:
+        raise UsageError("--fake: what it is compared with is missing; name it with --real=")
+    out = None if flags.out is None else epath.Path(flags.out).expanduser()
+    if out is not None and out.suffix != ".json":
+        raise UsageError(f"--out={out}: expected a .json")
+    answer = sets_measured(flags, _say, _tell())
+    print(json.dumps(answer), flush=True)
+    if out is not None:
+        write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")
+    _say(f"{time.monotonic() - start:.0f} s")
+    return 0
+
+
+def _of_state(run: workdir.Run, measurer: Measurer, state: Any, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of a checkpoint's state, of all members, each with its protocol, and the verdict."""
+    seeds, first, step = run.experiment.seeds, run.record["seed"], meta["step"]
+    each = [
+        measurer.measure(meta["stage"], members.of(state, member, seeds), step) for member in range(seeds)
+    ]
+    answer = over_members(each, first)
+    against = [measurer.verdict(results) for results in each]
+    if all(lines is not None for lines in against):
+        protocol = {"metrics": list(answer), "samples": measurer.count, **measurer.drawn(state, step)}
+        verdict = verdict_over_members([lines or [] for lines in against], first)
+        answer["verdict"] = verdict | {"protocol": protocol}
+    return answer
 
 
 def over_members(each: Sequence[Mapping[str, dict[str, Any]]], seed: int) -> dict[str, dict[str, Any]]:
@@ -112,56 +126,23 @@ def verdict_over_members(each: Sequence[list[str]], seed: int) -> dict[str, Any]
     }
 
 
-def _check_metric(name: str, known: Iterable[str]) -> None:
-    if name not in known:
-        raise UsageError(f"--metrics={name}: there is no such metric; {nearest(name, known)}")
+def _tell() -> suite.Tell:
+    """Shows how far a pass over images is, once it has taken some seconds."""
+    since: dict[str, float] = {}
+    bars: dict[str, Progress] = {}
 
+    def tell(what: str, done: int, total: int) -> None:
+        began = since.setdefault(what, time.monotonic())
+        if what not in bars and time.monotonic() - began > 3 and done < total:
+            bars[what] = Progress(total, label=what)
+        if what in bars:
+            bars[what].update(done, done / (time.monotonic() - began))
+        if done >= total:
+            del since[what]
+            if what in bars:
+                bars.pop(what).close()
 
-def _image_judge(command: Command, dataset: data.Source, wanted: Sequence[str]) -> Judge:
-    """The judge of images, with its classifier trained on the run's data.
-
-    Nearest training images are searched for where they are `wanted` by name, or everything is and the sets
-    are not too large.
-    """
-    train, test = _real(command, dataset)
-    assert isinstance(dataset, data.Dataset)
-    _say("classifier: trained once for a dataset, then kept")
-    classifier = cached_classifier(train, test, dataset.num_classes)
-    _say(f"classifier: {classifier.test_accuracy:.2%} of the test images right")
-
-    def results(samples: np.ndarray, labels: np.ndarray | None) -> Mapping[str, dict[str, Any]]:
-        search = "nearest_training_image" in wanted
-        if not wanted:
-            search = (len(samples) + len(test["image"])) * len(train["image"]) <= NEAREST_PAIRS
-            if not search:
-                _say("nearest training images: left out, they take long; name them with --metrics")
-        images = pictures.to_uint8(samples)
-        return judge(images, labels, train=train, test=test, classifier=classifier, nearest=search)
-
-    return Judge(METRICS, results, verdict)
-
-
-def _real(command: Command, dataset: data.Source) -> tuple[dict, dict]:
-    """The real training and test images, of the form that the run was trained on."""
-    if not isinstance(dataset, data.Dataset):
-        raise UsageError("--mode=evaluate: it judges runs on one data set by name, which this run is not")
-    height, width, channels = dataset.image_shape
-    splits = []
-    for split in ("train", "test"):
-        real = data.load(
-            dataset.name,
-            split=split,
-            data_dir=command.flags.data_dir,
-            image_size=(height, width),
-            channels=channels,
-            skip_corrupt=command.flags.skip_corrupt,
-        )
-        if not real.num_classes:
-            raise UsageError(f"{dataset.name} has no labels to train a classifier by")
-        splits.append(real.read(np.arange(real.num_examples)))
-        for line in real.skipped:
-            _say(line)
-    return splits[0], splits[1]
+    return tell
 
 
 def _say(text: str) -> None:

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,10 +20,12 @@ from ganjax.checkpoint import Best, Checkpoints
 from ganjax.cli import answer, workdir
 from ganjax.cli.command import Command
 from ganjax.errors import RunError, UsageError
+from ganjax.gan import Experiment
 from ganjax.members import STD
+from ganjax.metrics import collapse
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
-from ganjax.report.log import JsonlLog, TensorBoardLog, jsonable
+from ganjax.report.log import JsonlLog, TensorBoardLog, jsonable, read_jsonl
 from ganjax.report.progress import Progress, duration, number
 
 # Flags that processes of one run must have alike, besides what makes it the same run
@@ -76,15 +78,51 @@ def _claim_and_train(command: Command, best: Best | None) -> int:
         return _train(command, run, best)
 
 
+_OF_MEASURING = ("metrics", "num_samples", "inception", "resize", "real_split")
+DIVERSITY, ACCURACY = "sample_diversity", "discriminator_accuracy"  # metrics that the alarm follows
+_LISTS = ("class_shares", "mode_shares")  # figures that are no number
+
+
+def _evaluation(
+    command: Command, run: workdir.Run, watcher: "Watcher | Silent", best: Best | None
+) -> tuple[loop.Evaluation | None, Best | None]:
+    """What is measured while the run trains, and which checkpoint is the best: where nothing else is asked
+    for, the one with the best of what is measured.
+
+    Raises:
+      UsageError: flags that do nothing, or don't fit.
+    """
+    every = run.experiment.evaluate_every
+    if not every:
+        for name in _OF_MEASURING:
+            if command.flags[name].present:
+                raise UsageError(f"--{name} does nothing in --mode=train without --config.evaluate_every=")
+        return None, best
+    from ganjax.cli import measuring
+
+    measurer = measuring.Measurer(run.experiment, command.flags, watcher.message, announce=False)
+    names = tuple(name for name in measurer.names() if name not in _LISTS)
+    workdir.check_metric(command, run.experiment, names)
+    first = next((name for name in measuring.BETTER if name in names), None)
+    if best is None and first is not None:
+        best = Best.parse(f"{first}:{measuring.BETTER[first]}")
+
+    def measure(index: int, state: Any, step: int) -> Mapping[str, float]:
+        results = measurer.measure(index, state, step)
+        watcher.measured(step, results)
+        return measuring.numbers(results)
+
+    return loop.Evaluation(every, names, measure), best
+
+
 def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
     flags = command.flags
     signals = command.signals
     signals.noting = True
     first = hosts.is_first()
     with contextlib.ExitStack() as stack:
-        watcher = stack.enter_context(
-            Watcher(run.folder, workdir.picture_of(run.experiment)) if first else Silent()
-        )
+        watcher = stack.enter_context(Watcher(run.folder, run.experiment) if first else Silent())
+        evaluation, best = _evaluation(command, run, watcher, best)
         checkpoints = None
         if first:
             checkpoints = Checkpoints(run.folder / "checkpoints", keep=flags.keep, best=best)
@@ -107,6 +145,7 @@ def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
             data_workers=flags.data_workers,
             interrupted=lambda: signals.noted is not None,
             started=command.started,
+            evaluation=evaluation,
         )
     if not first:
         return 128 + (signals.noted or signal.SIGTERM) if result.interrupted else 0
@@ -124,8 +163,9 @@ def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
         "skipped_images": len(skipped),
     }
     del summary["interrupted"]
-    if not result.members:
-        del summary["members"]
+    for name in ("members", "evaluation"):
+        if not summary[name]:
+            del summary[name]
     write_atomically(path, json.dumps(jsonable(summary), indent=2).encode() + b"\n")
     signals.noting = False
     if result.interrupted:
@@ -186,6 +226,12 @@ class Silent:
     def preview(self, step: int, samples: np.ndarray, columns: int) -> None:
         pass
 
+    def evaluated(self, step: int, seconds: float, figures: Mapping[str, float]) -> None:
+        pass
+
+    def measured(self, step: int, results: Mapping[str, Mapping[str, Any]]) -> None:
+        pass
+
     def message(self, text: str) -> None:
         print(f"process {jax.process_index()}: {text}", file=sys.stderr, flush=True)
 
@@ -197,16 +243,24 @@ class Silent:
 
 
 class Watcher:
-    """Writes metrics.jsonl, TensorBoard's events and pictures of samples, and shows progress.
+    """Writes metrics.jsonl, TensorBoard's events and pictures of samples, shows progress, and warns where
+    samples grow alike (`ganjax.metrics.collapse`).
 
     Args:
       folder: the run's.
-      picture: (samples, columns) -> uint8 [H, W, C].
+      experiment: what is trained: how its samples are shown, and whether they are images.
     """
 
-    def __init__(self, folder: epath.Path, picture: Callable[[np.ndarray, int], np.ndarray] = pictures.sheet):
-        self._folder, self._picture = folder, picture
+    def __init__(self, folder: epath.Path, experiment: Experiment):
+        self._folder, self._picture = folder, workdir.picture_of(experiment)
+        self._of_images = experiment.show is None
+        self._labels = loop.preview_inputs(experiment.num_classes)[1]
+        self._alarm = collapse.Alarm()
+        self._accuracy: float | None = None  # of the discriminator, at the latest step
         self._jsonl: JsonlLog | None = None
+        self._measured: JsonlLog | None = None
+        self._diversity: JsonlLog | None = None
+        self._watched = -1  # the last step in it
         self._events: TensorBoardLog | None = None
         self._progress: Progress | None = None
         self._early: list[str] = []
@@ -219,6 +273,14 @@ class Watcher:
         That holds for a run without a checkpoint too, which was killed early and starts again.
         """
         self._jsonl = JsonlLog.open(self._folder / "metrics.jsonl", step)
+        if self._of_images:
+            path = self._folder / "diversity.jsonl"
+            self._diversity = JsonlLog.open(path, step)
+            for record in read_jsonl(path):  # what was told before is not told again
+                known = record.get("step")
+                if isinstance(known, int):
+                    self._alarm.update(collapse.Measure(known, record.get(DIVERSITY), record.get(ACCURACY)))
+                    self._watched = known
         self._events = TensorBoardLog(self._folder, step, flush_seconds=0)
         self._progress = Progress(total, step)
         if step:
@@ -229,6 +291,7 @@ class Watcher:
     def progress(self, step: int, images: int, metrics: Mapping[str, float]) -> None:
         """Moves the bar."""
         assert self._progress is not None
+        self._accuracy = metrics.get(ACCURACY)
         if self._since == math.inf:  # the first step was compiled: from here on
             self._since = time.monotonic()
         else:
@@ -247,11 +310,37 @@ class Watcher:
             self._images, self._since = 0, time.monotonic()
 
     def preview(self, step: int, samples: np.ndarray, columns: int) -> None:
-        """A picture, as a file and in TensorBoard."""
+        """A picture, as a file and in TensorBoard; of images, how far they are apart, and what that says."""
         assert self._events is not None
         sheet = self._picture(samples, columns)
         pictures.save_png(self._folder / "samples" / f"{step:08d}.png", sheet)
         self._events.image(step, "samples", sheet)
+        if self._diversity is not None and step > self._watched:
+            self._watch(step, collapse.fixed_diversity(pictures.to_uint8(samples), self._labels))
+
+    def _watch(self, step: int, diversity: float) -> None:
+        assert self._diversity is not None
+        assert self._events is not None
+        self._diversity.write({"step": step, DIVERSITY: diversity, ACCURACY: self._accuracy})
+        self._events.scalars(step, {DIVERSITY: diversity})
+        warning = self._alarm.update(collapse.Measure(step, diversity, self._accuracy))
+        if warning is not None:
+            self.message(f"warning: {warning}")
+
+    def evaluated(self, step: int, seconds: float, figures: Mapping[str, float]) -> None:
+        """One line in each log, and one for who watches."""
+        assert self._jsonl is not None
+        assert self._events is not None
+        self._jsonl.write({"step": step, "seconds": round(seconds, 3)} | dict(figures))
+        self._events.scalars(step, {f"evaluation/{name}": value for name, value in figures.items()})
+        shown = ", ".join(f"{name} {number(value)}" for name, value in figures.items())
+        self.message(f"step {step}: {shown}")
+
+    def measured(self, step: int, results: Mapping[str, Mapping[str, Any]]) -> None:
+        """A line in evaluations.jsonl: the results of a measurement, each with its protocol."""
+        if self._measured is None:
+            self._measured = JsonlLog.open(self._folder / "evaluations.jsonl", step - 1)
+        self._measured.write({"step": step} | dict(results))
 
     def message(self, text: str) -> None:
         """Prints a line that does not break the bar."""
@@ -263,7 +352,7 @@ class Watcher:
     def close(self) -> None:
         """Closes what was opened; messages that came before are not lost."""
         with contextlib.ExitStack() as stack:  # which closes all, also where one fails
-            for part in (self._events, self._jsonl, self._progress):
+            for part in (self._events, self._jsonl, self._measured, self._diversity, self._progress):
                 if part is not None:
                     stack.callback(part.close)
         if self._progress is None:

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -155,7 +155,8 @@ def plan(command: Command) -> Run:
             command.flags.model_parallel,
             command.flags.deterministic,
         )
-    check_metric(command, experiment)
+    if not experiment.evaluate_every:  # or `ganjax.cli.train` does, which knows what is measured
+        check_metric(command, experiment)
     members.check(command.flags.seed, experiment.seeds)
     identity = {
         "experiment": command.name,
@@ -237,10 +238,16 @@ def best_of(command: Command) -> Best | None:
         raise UsageError(f"--keep_best={text}: expected METRIC, METRIC:min or METRIC:max") from None
 
 
-def check_metric(command: Command, experiment: Experiment) -> None:
-    """Raises UsageError unless the run's steps report the metric that `--keep_best` names."""
+def check_metric(command: Command, experiment: Experiment, measured: Sequence[str] = ()) -> None:
+    """Raises UsageError unless the run's steps report the metric that `--keep_best` names.
+
+    Args:
+      command: has the flag.
+      experiment: whose steps.
+      measured: names of what is measured besides, while it trains.
+    """
     best = best_of(command)
-    if best is not None and best.metric not in (names := metric_names(experiment)):
+    if best is not None and best.metric not in (names := [*metric_names(experiment), *measured]):
         raise UsageError(
             f"--keep_best={command.flags.keep_best}: the run has no metric {best.metric}; "
             f"choose from: {', '.join(names)}"
@@ -297,6 +304,21 @@ def _whole_state(run: Run, warn: Callable[[str], None], checkpoint: str) -> tupl
                 f"--checkpoint={checkpoint}: {run.folder} has no checkpoint of that step; {listed}"
             )
         return checkpoints.restore_step(target, step)
+
+
+def checkpoints_of(run: Run) -> list[str]:
+    """The steps of the run's checkpoints, as `last_state` takes them.
+
+    Raises:
+      RunError: there is none.
+    """
+    if not (run.folder / "checkpoints").exists():
+        raise RunError(f"{run.folder} holds no checkpoint yet; train first")
+    with Checkpoints(run.folder / "checkpoints", read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+    if not steps:
+        raise RunError(f"{run.folder} holds no checkpoint yet; train first")
+    return [str(step) for step in steps]
 
 
 def picture_of(experiment: Experiment) -> Callable[[np.ndarray, int], np.ndarray]:

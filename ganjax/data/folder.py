@@ -90,7 +90,8 @@ def unequal(first: str, first_shape: Sequence[int], other: str, other_shape: Seq
     """The error that two images of a set differ in size."""
     return UsageError(
         f"images of unequal sizes: {first} is {first_shape[0]}x{first_shape[1]} and {other} is "
-        f"{other_shape[0]}x{other_shape[1]} (height x width); bring all to one size with --config.image_size="
+        f"{other_shape[0]}x{other_shape[1]} (height x width); "
+        "bring all to one size, in a run with --config.image_size="
     )
 
 

@@ -90,6 +90,12 @@ class Recipe:
     seeds: int = setting(
         1, "runs that are trained in one, with seeds from --seed on", minimum=1, maximum=1000
     )
+    evaluate_every: int = setting(
+        0,
+        "measure samples every so many steps, as --mode=evaluate does; 0: never",
+        minimum=0,
+        maximum=2**31 - 1,
+    )
     dtype: Literal["float32", "bfloat16"] = setting("float32", "for compute")
     latent_size: int = setting(100, "entries of a latent", minimum=1, maximum=65_536)
 
@@ -311,7 +317,13 @@ class Recipe:
             discriminator_due=discriminator_due,
         )
         stage = Stage(gan, source, steps=self.steps, batch_size=self.batch_size)
-        return Experiment((stage,), num_classes=num_classes, seeds=self.seeds, **further)
+        return Experiment(
+            (stage,),
+            num_classes=num_classes,
+            seeds=self.seeds,
+            evaluate_every=self.evaluate_every,
+            **further,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

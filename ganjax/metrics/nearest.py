@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ganjax import errors
+from ganjax.report import images as pictures
 
 _SCORES = 1 << 24  # of a block of queries and all references, at a time
 _COLUMNS = 4096  # references that are turned into floats at a time
@@ -35,17 +36,7 @@ def nearest_images(queries: np.ndarray, references: np.ndarray) -> Nearest:
     Raises:
       UsageError: another type, shapes that do not fit, or no references.
     """
-    queries, references = np.asarray(queries), np.asarray(references)
-    if queries.dtype != np.uint8 or references.dtype != np.uint8:
-        raise errors.UsageError(f"expected uint8 images, got {queries.dtype} and {references.dtype}")
-    if queries.ndim < 2 or queries.shape[1:] != references.shape[1:]:
-        raise errors.UsageError(
-            f"expected images of one shape, got queries {queries.shape}, references {references.shape}"
-        )
-    if not len(references):
-        raise errors.UsageError("expected at least 1 reference image, got 0")
-    pixels = int(np.prod(queries.shape[1:]))
-    queries, references = queries.reshape(len(queries), pixels), references.reshape(len(references), pixels)
+    queries, references = _checked(queries, references)
     centre = references.mean(axis=0, dtype=np.float64).astype(np.float32)
     directions = _principal(references, centre)
     there = _bounding(references, centre, directions)
@@ -76,6 +67,91 @@ def nearest_images(queries: np.ndarray, references: np.ndarray) -> Nearest:
             least[many] = _squared(some[many], references[guess[many]])
         index[i : i + rows], squared[i : i + rows] = guess, least
     return Nearest(index, np.sqrt(squared) / 255)
+
+
+def nearest_neighbours(queries: np.ndarray, references: np.ndarray, k: int) -> Nearest:
+    """The k nearest of `references` to each of `queries`, nearest first; the distance of `nearest_images`.
+
+    All pairs are compared in every pixel: for a few queries. Exact for uint8; of references that are equally
+    near the first comes first.
+
+    Args:
+      queries: uint8 [N, ...].
+      references: uint8 [M, ...], M >= k, of the same image shape.
+      k: at least 1.
+    Returns:
+      index int64 [N, k] and distance float64 [N, k].
+    Raises:
+      UsageError: another type, shapes that do not fit, or fewer references than k.
+    """
+    queries, references = _checked(queries, references)
+    if not 1 <= k <= len(references):
+        raise errors.UsageError(f"neighbours={k}: expected 1 to {len(references)}")
+    rows = max(1, min(_COLUMNS, _SCORES // max(1, queries.shape[1])))
+    index = np.empty((len(queries), k), np.int64)
+    squared = np.empty((len(queries), k), np.int64)
+    for i, query in enumerate(queries):
+        all_squared = np.concatenate(
+            [_squared(query[None], references[j : j + rows]) for j in range(0, len(references), rows)]
+        )
+        index[i] = np.argsort(all_squared, kind="stable")[:k]
+        squared[i] = all_squared[index[i]]
+    return Nearest(index, np.sqrt(squared) / 255)
+
+
+def neighbours_sheet(
+    samples: np.ndarray,
+    train: np.ndarray,
+    count: int = 8,
+    neighbours: int = 7,
+    *,
+    nearest_first: bool = False,
+) -> np.ndarray:
+    """A picture for the eye: in each row a sample, then the training images nearest to it, in order.
+
+    Copies and near copies show; a copy that was mirrored or shifted by much is not found, for pixels are what
+    is compared. A model that does not memorise has samples that are none of their neighbours.
+
+    Args:
+      samples: uint8 [N, H, W, C], C of 1, 3 or 4.
+      train: uint8 [M, H, W, C].
+      count: samples that are shown, the first ones; all of them where there are fewer.
+      neighbours: training images beside each, at most M.
+      nearest_first: show the samples that lie nearest to any training image, in this order: the worst case in
+        place of a fair draw. All samples are searched for that.
+    Returns:
+      uint8 [height, width, C], as `ganjax.report.images.grid` draws.
+    Raises:
+      UsageError: other types or shapes, no samples, or counts out of range.
+    """
+    samples, train = np.asarray(samples), np.asarray(train)
+    if samples.ndim != 4 or samples.shape[-1] not in (1, 3, 4) or not len(samples) or count < 1:
+        raise errors.UsageError(
+            f"samples: expected at least 1 of [N, H, W, C] with C of 1, 3 or 4, got {samples.shape} and "
+            f"count={count}"
+        )
+    if nearest_first:
+        samples = samples[np.argsort(nearest_images(samples, train).distance, kind="stable")]
+    samples = samples[:count]
+    beside = nearest_neighbours(samples, train, neighbours).index
+    rows = np.concatenate([samples[:, None], train[beside]], axis=1)
+    return pictures.grid(rows.reshape(-1, *samples.shape[1:]), columns=1 + neighbours)
+
+
+def _checked(queries: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as uint8 [N, pixels]."""
+    queries, references = np.asarray(queries), np.asarray(references)
+    if queries.dtype != np.uint8 or references.dtype != np.uint8:
+        raise errors.UsageError(f"expected uint8 images, got {queries.dtype} and {references.dtype}")
+    if queries.ndim < 2 or queries.shape[1:] != references.shape[1:]:
+        raise errors.UsageError(
+            f"expected images of one shape, got queries {queries.shape}, references {references.shape}"
+        )
+    if not len(references):
+        raise errors.UsageError("expected at least 1 reference image, got 0")
+    pixels = int(np.prod(queries.shape[1:]))
+    queries, references = queries.reshape(len(queries), pixels), references.reshape(len(references), pixels)
+    return queries, references
 
 
 def _principal(references: np.ndarray, centre: np.ndarray) -> np.ndarray:

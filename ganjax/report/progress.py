@@ -55,6 +55,7 @@ class Progress:
         initial: int = 0,
         *,
         unit: str = "images",
+        label: str = "step",
         every_seconds: float = 10.0,
         file: TextIO | None = None,
         terminal: bool | None = None,
@@ -66,6 +67,7 @@ class Progress:
           total: steps when all is done.
           initial: steps done already, by an earlier run.
           unit: what `update` counts a second of.
+          label: what is counted; without braces.
           every_seconds: a plain line at most so often; the first and the last are always printed.
           file: where to; default stderr.
           terminal: draw a bar; default: whether `file` is a terminal that has a size.
@@ -73,7 +75,7 @@ class Progress:
         """
         self._total = total
         self._step = initial
-        self._unit = unit
+        self._unit, self._label = unit, label
         self._file = sys.stderr if file is None else file
         self._clock = clock
         self._rate: float | None = None
@@ -92,7 +94,7 @@ class Progress:
                 initial=initial,
                 file=self._file,
                 dynamic_ncols=True,
-                bar_format="step {n_fmt}/{total_fmt} {percentage:3.0f}% |{bar:16}| {desc}",
+                bar_format=label + " {n_fmt}/{total_fmt} {percentage:3.0f}% |{bar:16}| {desc}",
             )
         self._every_seconds = every_seconds if self._bar is None else 0.2
 
@@ -166,7 +168,7 @@ class Progress:
             self._bar.set_description_str("  ".join(figures))
         else:
             percent = math.floor(100 * self._step / self._total) if self._total else 100
-            parts = [f"step {self._step}/{self._total}", f"{percent}%", *figures]
+            parts = [f"{self._label} {self._step}/{self._total}", f"{percent}%", *figures]
             print("  ".join(parts), file=self._file, flush=True)
         self._shown_at = now
         self._pending = False

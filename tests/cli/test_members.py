@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ganjax import load_generator
-from ganjax.cli import evaluate
+from ganjax.cli import measuring
 from ganjax.data import embedded
 from ganjax.errors import UsageError
 from ganjax.report.log import read_jsonl
@@ -130,10 +130,10 @@ def test_every_member_is_evaluated(run, several, alone, tmp_path, monkeypatch):
         brightness = {"value": float(images.mean()), "protocol": {"samples": len(images)}}
         return {"brightness": brightness, "listed": {"shares": [len(labels)], "protocol": {}}}
 
-    monkeypatch.setattr(evaluate, "judge", judge)
-    monkeypatch.setattr(evaluate, "verdict", lambda results: [] if dark(results) else ["too bright"])
-    monkeypatch.setattr(evaluate, "METRICS", ("brightness", "listed"))
-    monkeypatch.setattr(evaluate, "cached_classifier", lambda *args: Classifier())
+    monkeypatch.setattr(measuring, "judge", judge)
+    monkeypatch.setattr(measuring, "verdict", lambda results: [] if dark(results) else ["too bright"])
+    monkeypatch.setattr(measuring, "OF_JUDGE", ("brightness", "listed"))
+    monkeypatch.setattr(measuring, "cached_classifier", lambda *args: Classifier())
     monkeypatch.setattr(embedded, "RANDOM_EXAMPLES", {"train": 20, "test": 20})
 
     def evaluated(folder: pathlib.Path) -> dict:

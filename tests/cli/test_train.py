@@ -55,7 +55,14 @@ def test_a_run_leaves_the_files_that_it_should(run, tmp_path):
     names = {path.name for path in folder.iterdir()}
     logs = {name for name in names if name.startswith("events.out.tfevents")}
     assert len(logs) == 1
-    assert names - logs == {"config.json", "metrics.jsonl", "samples", "checkpoints", "result.json"}
+    assert names - logs == {
+        "config.json",
+        "metrics.jsonl",
+        "diversity.jsonl",
+        "samples",
+        "checkpoints",
+        "result.json",
+    }
     assert sorted(path.name for path in (folder / "samples").iterdir()) == [
         "00000000.png",
         "00000002.png",
@@ -76,6 +83,7 @@ def test_a_run_leaves_the_files_that_it_should(run, tmp_path):
         "interpolates": True,
         "pause": 0.0,
         "convolves": False,
+        "evaluate_every": 0,
         "seeds": 1,
     }
     assert config["data"]["random:train"]["num_examples"] == 256
@@ -340,3 +348,25 @@ def test_a_full_disk_is_told_in_one_line(run, tmp_path, monkeypatch):
     monkeypatch.undo()
     train(run, folder)
     assert result_of(folder)["resumed_from"] == [2]
+
+
+def test_samples_that_grow_alike_are_warned_of_once(run, tmp_path, monkeypatch):
+    """Also where the run was interrupted between; the file has what the warning is by."""
+    from ganjax.metrics import collapse
+
+    values = {0: 0.3, 1: 1.0, 2: 1.1, 3: 0.4, 4: 0.4}  # step 0 is not yet training
+    steps = iter([0, 1, 2, 3, 4])
+    monkeypatch.setattr(collapse, "fixed_diversity", lambda images, labels: values[next(steps)])
+    rule = collapse.Rule(settle=1, settle_steps=1)
+    monkeypatch.setattr(collapse, "Rule", lambda: rule)
+    folder, told = tmp_path / "run", []
+    for stop in (3, 4):
+        answer = train(run, folder, "--preview_steps=1", f"--steps={stop}")
+        told += [line for line in (answer.out + answer.err).splitlines() if "warning" in line]
+    assert told == [
+        "warning: step 3: collapse? the images of the fixed latents are 0.4 apart on average, "
+        "38% of the 1.05 before"
+    ]
+    lines = read_jsonl(folder / "diversity.jsonl")
+    assert [(line["step"], line["sample_diversity"]) for line in lines] == list(values.items())
+    assert (3, "sample_diversity") in events(folder)

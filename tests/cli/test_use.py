@@ -242,7 +242,7 @@ def test_evaluate(run, trained, tmp_path, monkeypatch):
         seen.update(train=len(train["image"]), test=len(test["image"]), num_classes=num_classes)
         return Classifier()
 
-    monkeypatch.setattr("ganjax.cli.evaluate.cached_classifier", cached_classifier)
+    monkeypatch.setattr("ganjax.cli.measuring.cached_classifier", cached_classifier)
     monkeypatch.setattr(embedded, "RANDOM_EXAMPLES", {"train": 1000, "test": 64})
     before = listing(trained)
     out = tmp_path / "e.json"
@@ -277,10 +277,10 @@ def test_evaluate(run, trained, tmp_path, monkeypatch):
 
 
 def test_the_metrics_that_are_known_are_those_there_are(run, trained, tmp_path, monkeypatch):
-    from ganjax.cli import evaluate
+    from ganjax.cli import measuring
     from ganjax.metrics.judge import METRICS
 
-    monkeypatch.setattr("ganjax.cli.evaluate.cached_classifier", lambda *args: Classifier())
+    monkeypatch.setattr("ganjax.cli.measuring.cached_classifier", lambda *args: Classifier())
     monkeypatch.setattr(embedded, "RANDOM_EXAMPLES", {"train": 1000, "test": 64})
     answer = run(
         f"--workdir={trained}", "--mode=evaluate", "--num_samples=1000", f"--out={tmp_path / 'e.json'}"
@@ -289,7 +289,7 @@ def test_the_metrics_that_are_known_are_those_there_are(run, trained, tmp_path, 
     assert json.loads(answer.out)["verdict"]["protocol"]["metrics"] == list(METRICS)
 
     # Of large sets the nearest images are searched for only by name.
-    monkeypatch.setattr(evaluate, "NEAREST_PAIRS", 1000 * (1000 + 64) - 1)
+    monkeypatch.setattr(measuring, "NEAREST_PAIRS", 1000 * (1000 + 64) - 1)
     flags = (f"--workdir={trained}", "--mode=evaluate", "--num_samples=1000", f"--out={tmp_path / 'e.json'}")
     answer = run(*flags)
     assert "nearest training images: left out" in answer.err

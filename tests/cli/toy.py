@@ -27,6 +27,7 @@ class Config:
     interpolates: bool = setting(True, "whether it has latents")
     pause: float = setting(0.0, "seconds that a batch takes to read", minimum=0.0)
     convolves: bool = setting(False, "whether the discriminator begins with a convolution")
+    evaluate_every: int = setting(0, "measure so often; 0: never", minimum=0)
     seeds: int = setting(1, "how many seeds to train, from --seed on", minimum=1, maximum=1024)
 
 
@@ -61,4 +62,4 @@ def build(config: Config, load=data.load) -> Experiment:
     source = Slow(images, config.pause) if config.pause else images
     stage = Stage(gan, source, config.steps, config.batch_size)
     count = {"count": lambda command: print(command.name) or 0}
-    return Experiment((stage,), classes, config.seeds, modes=count)
+    return Experiment((stage,), classes, config.seeds, count, evaluate_every=config.evaluate_every)

@@ -115,7 +115,7 @@ def without_training() -> Iterator[None]:
 
     with (
         mock.patch.object(loop, "train", train),
-        mock.patch("ganjax.cli.evaluate.cached_classifier", classifier),
+        mock.patch("ganjax.cli.measuring.cached_classifier", classifier),
         without_drawing(),
     ):
         yield

@@ -3,7 +3,7 @@ import pytest
 
 from ganjax import errors
 from ganjax.metrics import diversity
-from ganjax.metrics.diversity import pairwise_distance, within_class_diversity
+from ganjax.metrics.diversity import mean_over_pairs, pairwise_distance, within_class_diversity
 
 
 def test_by_hand():
@@ -59,3 +59,49 @@ def test_refusals():
         within_class_diversity(images, np.array([0, 0, -1, -1]))
     with pytest.raises(errors.UsageError, match="per_class=1"):
         within_class_diversity(images, np.zeros(4, int), per_class=1)
+
+
+def euclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.linalg.norm((a.astype(float) - b).reshape(len(a), -1), axis=1) / 255
+
+
+def test_mean_over_pairs_tends_to_that_over_all_pairs():
+    images = np.random.default_rng(4).integers(0, 256, (9, 2, 2, 1), dtype=np.uint8)
+    found = mean_over_pairs(images, euclidean, pairs=5001)
+    assert abs(found.value - pairwise_distance(images)) < 4 * found.std_error
+    assert found.std_error < 0.01
+    assert found.per_class == {}
+    assert found == mean_over_pairs(images, euclidean, pairs=5001, batch=7)
+    assert found != mean_over_pairs(images, euclidean, pairs=5001, seed=1)
+    # Never an image with itself.
+    assert mean_over_pairs(np.arange(3.0)[:, None], lambda a, b: (a == b)[:, 0] * 1.0).value == 0
+
+
+def test_mean_over_pairs_within_classes():
+    images = np.array([0, 10, 0, 30, 90], np.uint8)[:, None, None, None]
+    labels = np.array([0, 0, 5, 5, 0])
+    sizes = []
+
+    def compare(a, b):
+        sizes.append(len(a))
+        return euclidean(a, b)
+
+    found = mean_over_pairs(images, compare, pairs=2000, labels=labels, batch=64)
+    assert set(sizes) == {64}
+    assert found.per_class[5] == pytest.approx(30 / 255)
+    assert found.per_class[0] == pytest.approx((10 + 80 + 90) / 3 / 255, rel=0.05)
+    assert found.value == pytest.approx((found.per_class[0] + found.per_class[5]) / 2)
+
+
+def test_refused_pairs():
+    images = np.zeros((4, 2, 2, 1), np.uint8)
+    with pytest.raises(errors.UsageError, match="N >= 2"):
+        mean_over_pairs(images[:1], euclidean)
+    with pytest.raises(errors.UsageError, match="class 7 has 1 image"):
+        mean_over_pairs(images, euclidean, labels=np.array([0, 0, 0, 7]))
+    with pytest.raises(errors.UsageError, match="pairs=0"):
+        mean_over_pairs(images, euclidean, pairs=0)
+    with pytest.raises(errors.UsageError, match="one value a pair"):
+        mean_over_pairs(images, lambda a, b: np.zeros((len(a), 1)))
+    with pytest.raises(errors.RunError, match="NaN"):
+        mean_over_pairs(images, lambda a, b: np.full(len(a), np.nan))

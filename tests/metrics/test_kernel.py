@@ -19,6 +19,10 @@ def test_whole_sets_by_definition():
     found = kernel_distance(x, y, subsets=3, subset_size=5)
     np.testing.assert_allclose(found.value, by_definition(x, y), rtol=1e-12)
     assert found.std < 1e-12  # each subset is the whole set
+    # The deviation is that of the subsets, as reference implementations have it.
+    one = [kernel_distance(x, y, subsets=n, subset_size=4).value for n in (1, 2)]
+    two = (one[0], 2 * one[1] - one[0])
+    np.testing.assert_allclose(kernel_distance(x, y, subsets=2, subset_size=4).std, np.std(two), rtol=1e-6)
     # Sizes that differ: the smaller one's, in float64 although the features are not.
     other = draw.normal(size=(9, 3)).astype(np.float32)
     values = kernel_distance(x, other, subsets=400)
@@ -48,3 +52,6 @@ def test_what_is_refused():
         kernel_distance(good, good, subset_size=1)
     with pytest.raises(RunError, match="NaN"):
         kernel_distance(good, good * np.nan)
+    assert kernel_distance(good, good + 1, strict=True, subset_size=4) == kernel_distance(good, good + 1)
+    with pytest.raises(UsageError, match="subsets of 5, got 4 samples and 9 real images"):
+        kernel_distance(good, np.ones((9, 2)), strict=True, subset_size=5)

@@ -3,7 +3,7 @@ import pytest
 
 from ganjax import errors
 from ganjax.metrics import nearest
-from ganjax.metrics.nearest import nearest_images
+from ganjax.metrics.nearest import nearest_images, nearest_neighbours, neighbours_sheet
 
 
 def test_agrees_with_all_pairs_in_any_chunks(monkeypatch):
@@ -46,3 +46,42 @@ def test_refusals():
         nearest_images(images, np.zeros((2, 2, 2, 3), np.uint8))
     with pytest.raises(errors.UsageError, match="at least 1 reference"):
         nearest_images(images, images[:0])
+
+
+def test_neighbours_in_order(monkeypatch):
+    draw = np.random.default_rng(2)
+    queries = draw.integers(0, 256, (5, 3, 4, 3), dtype=np.uint8)
+    references = draw.integers(0, 256, (23, 3, 4, 3), dtype=np.uint8)
+    references[[7, 9]] = queries[0]
+    difference = (queries[:, None].astype(float) - references[None]).reshape(5, 23, -1) / 255
+    distances = np.linalg.norm(difference, axis=-1)
+    for columns in (4096, 4):
+        monkeypatch.setattr(nearest, "_COLUMNS", columns)
+        found = nearest_neighbours(queries, references, 4)
+        np.testing.assert_array_equal(found.index, np.argsort(distances, axis=1, kind="stable")[:, :4])
+        np.testing.assert_allclose(found.distance, np.sort(distances, axis=1)[:, :4], rtol=1e-12)
+    assert found.index[0, :2].tolist() == [7, 9]
+    with pytest.raises(errors.UsageError, match="neighbours=24: expected 1 to 23"):
+        nearest_neighbours(queries, references, 24)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_sheet_shows_each_sample_and_what_is_nearest(channels):
+    train = np.zeros((5, 8, 6, channels), np.uint8)
+    train += np.array([10, 50, 90, 130, 170], np.uint8)[:, None, None, None]
+    samples = np.zeros((3, 8, 6, channels), np.uint8)
+    samples += np.array([101, 60, 168], np.uint8)[:, None, None, None]
+
+    def shown(**options):
+        sheet = neighbours_sheet(samples, train, count=2, neighbours=2, **options)
+        assert sheet.shape == (2 * 66 + 2, 3 * 50 + 2, channels)
+        return [[int(sheet[30 + 66 * i, 20 + 50 * j, 0]) for j in range(3)] for i in range(2)]
+
+    assert shown() == [[101, 90, 130], [60, 50, 90]]
+    assert shown(nearest_first=True) == [[168, 170, 130], [60, 50, 90]]
+    with pytest.raises(errors.UsageError, match="count=0"):
+        neighbours_sheet(samples, train, count=0)
+    with pytest.raises(errors.UsageError, match="C of 1, 3 or 4"):
+        neighbours_sheet(samples[..., 0], train)
+    with pytest.raises(errors.UsageError, match="one shape"):
+        neighbours_sheet(samples[:, :5], train)

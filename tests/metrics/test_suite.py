@@ -1,0 +1,191 @@
+"""Metrics by name: of what, by what, computed how often, and with which protocol."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ganjax import errors
+from ganjax.metrics import frechet, sets, suite
+
+DRAW = np.random.default_rng(0)
+DIM = 6
+
+
+class Network:
+    """The first pixels, as features and as logits; counts what it sees."""
+
+    identity, batch = "stub", 64
+
+    def __init__(self, head: bool = True):
+        self.head, self.seen = head, 0
+        self.about = {"inception": {"sha256": "0", "resizer": "tf1"}}
+
+    def evaluate(self, images: np.ndarray) -> suite.Answers:
+        self.seen += len(images)
+        flat = images.reshape(len(images), -1).astype(np.float32) / 255
+        return suite.Answers(flat[:, :DIM], flat[:, DIM : DIM + 4] if self.head else None)
+
+
+def noise(count: int, shape=(8, 8, 1), classes: int = 3, **about) -> sets.Images:
+    images = DRAW.integers(0, 256, (count, *shape), np.uint8)
+    return sets.of_arrays(images, np.arange(count) % classes if classes else None, classes, about)
+
+
+def subject(generated: sets.Images, real: sets.Images, network: Network, **options) -> suite.Subject:
+    return suite.Subject(generated, real, {"inception": lambda: network}, **options)
+
+
+GENERATED, REAL = noise(1100), noise(1300, set="noise", split="train")
+
+
+def test_every_metric_has_its_value_and_its_protocol():
+    network = Network()
+    names = [name for name, metric in suite.METRICS.items() if metric.network == "inception"]
+    results = suite.measure(subject(GENERATED, REAL, network, seed=3), names)
+    assert list(results) == names
+    json.dumps(results, allow_nan=False)
+    for name, result in results.items():
+        protocol = result["protocol"]
+        assert np.isfinite(result["value"])
+        assert (protocol["samples"], protocol["seed"]) == (1100, 3)
+        assert protocol["inception"] == {"sha256": "0", "resizer": "tf1"}
+        of_real = [protocol.get(key) for key in ("real_set", "real_split", "real_count")]
+        assert of_real == ([None] * 3 if name == "inception_score" else ["noise", "train", 1300])
+    assert network.seen == 1100 + 1300  # once for all of them
+    # The same noise: the figures that know of equality say so.
+    assert 0 <= results["fid"]["value"] < 0.02
+    assert abs(results["kid"]["value"]) < 3 * results["kid"]["std"]
+    for name in ("precision", "recall", "density", "coverage"):
+        assert results[name]["value"] > 0.8, name
+    assert len(results["intra_fid"]["per_class"]) == 3
+
+
+def test_metrics_of_pixels_need_no_network():
+    network, some, more = Network(), noise(40), noise(60, set="noise", split="train")
+    results = suite.measure(subject(some, more, network), suite.PIXELS_DEFAULT)
+    assert network.seen == 0
+    assert results["swd"]["images"] == 40  # as many of each
+    assert set(results["swd"]["per_level"]) == {"8x8"}
+    assert results["ms_ssim"]["value"] == pytest.approx(results["ms_ssim"]["real"], abs=0.05)
+    assert results["ms_ssim"]["protocol"] == {
+        "samples": 40,
+        "seed": 0,
+        "real_set": "noise",
+        "real_split": "train",
+        "real_count": 60,
+    }
+
+
+def test_known_answers():
+    bright = sets.of_arrays(np.full((1000, 8, 8, 1), 255, np.uint8) - (GENERATED.read(0, 1000) >> 3))
+    results = suite.measure(subject(bright, REAL, Network()), ["fid", "precision", "recall"])
+    mean, cov = frechet.gaussian_statistics(Network().evaluate(bright.read(0, 1000)).features)
+    real = frechet.gaussian_statistics(Network().evaluate(REAL.read(0, 1300)).features)
+    assert results["fid"]["value"] == pytest.approx(frechet.frechet_distance(mean, cov, *real), rel=1e-9)
+    assert results["precision"]["protocol"]["neighbours"] == 3
+    assert results["recall"]["value"] < 0.05
+    same = suite.measure(subject(REAL, REAL, Network()), ["fid", "precision", "recall"])
+    assert same["fid"]["value"] < 1e-9
+    assert same["precision"]["value"] == same["recall"]["value"] == 1
+
+
+def test_statistics_alone_keep_no_features():
+    whole = subject(GENERATED, REAL, Network())
+    suite.measure(whole, ["fid"])
+    assert {need.what for need in whole._found} == {"statistics"}
+    streamed = suite.measure(whole, ["fid", "precision"])["fid"]["value"]  # which has features meanwhile
+    kept = suite.measure(subject(GENERATED, REAL, Network()), ["precision", "fid"])["fid"]["value"]
+    assert streamed == pytest.approx(kept, rel=1e-9)
+
+
+def test_what_was_found_of_the_real_images_is_kept_by_content(tmp_path):
+    first, again, other, grown = (Network() for _ in range(4))
+    other.identity = "another"
+    results = [
+        suite.measure(subject(GENERATED, real, network, cache=tmp_path), ["fid", "precision"])
+        for network, real in (
+            (first, REAL),
+            (again, sets.of_arrays(REAL.read(0, 1300).copy(), REAL.labels, 3, {"set": "copy"})),
+            (other, REAL),
+            (grown, noise(1301)),
+        )
+    ]
+    assert [network.seen for network in (first, again, other, grown)] == [2400, 1100, 2400, 2401]
+    assert results[0]["precision"]["value"] == results[1]["precision"]["value"]
+    assert results[0]["fid"]["value"] == pytest.approx(results[1]["fid"]["value"], rel=1e-9)
+    for path in tmp_path.iterdir():  # damaged files are made anew
+        path.write_bytes(b"PK" + path.read_bytes()[2:200])
+    damaged = Network()
+    suite.measure(subject(GENERATED, REAL, damaged, cache=tmp_path), ["fid", "precision"])
+    assert damaged.seen == 2400
+
+
+def test_of_real_statistics_there_is_a_frechet_distance_alone(tmp_path):
+    features = Network().evaluate(REAL.read(0, 1300)).features
+    frechet.save_statistics(tmp_path / "real.npz", *frechet.gaussian_statistics(features), 1300)
+    assert sets.is_statistics(str(tmp_path / "real.npz"))
+    real, statistics = sets.of_statistics(str(tmp_path / "real.npz"))
+    some = subject(GENERATED, real, Network(), real_statistics=statistics)
+    value = suite.measure(some, ["fid"])["fid"]["value"]
+    assert value == pytest.approx(suite.measure(subject(GENERATED, REAL, Network()), ["fid"])["fid"]["value"])
+    with pytest.raises(errors.UsageError, match="kid: it takes the real images themselves"):
+        suite.measure(some, ["kid"])
+
+
+@pytest.mark.parametrize(
+    ("name", "generated", "real", "message"),
+    [
+        ("kid", noise(999), REAL, "kid: 999 generated images, at least 1000 are needed; draw more samples"),
+        (
+            "kid",
+            GENERATED,
+            noise(10),
+            "kid: 10 real images, at least 1000 are needed; .*or name a larger set",
+        ),
+        ("precision", noise(3), REAL, "precision: 3 generated images, at least 4"),
+        ("coverage", GENERATED, noise(5), "coverage: 5 real images, at least 6"),
+        ("inception_score", noise(9), REAL, "inception_score: 9 generated images, at least 10"),
+        ("intra_fid", noise(1100, classes=0), REAL, "intra_fid: it is by class, and the samples have no"),
+        ("intra_fid", GENERATED, noise(50, classes=0), "it is by class, and the real set has no labels"),
+        ("intra_fid", GENERATED, noise(50, classes=4), "the classes differ: 3 of the samples, 4 of the real"),
+        ("swd", noise(20, (8, 8, 3)), REAL, "swd: it compares pixels, and the generated images are 8x8x3"),
+    ],
+)
+def test_what_can_not_be_judged_is_said_before_anything_is_computed(name, generated, real, message):
+    network = Network()
+    with pytest.raises(errors.UsageError, match=message):
+        suite.measure(subject(generated, real, network), ["fid", name])
+    assert network.seen == 0
+
+
+def test_a_class_without_images_is_named():
+    images = DRAW.integers(0, 256, (60, 8, 8, 1), np.uint8)
+    empty = sets.of_arrays(images, np.arange(60) % 2, 3)
+    with pytest.raises(errors.UsageError, match="class 2: found 0"):
+        suite.measure(subject(empty, REAL, Network()), ["intra_fid"])
+
+
+def test_no_head_no_score():
+    with pytest.raises(errors.UsageError, match="these weights have no class head"):
+        suite.measure(subject(GENERATED, REAL, Network(head=False)), ["inception_score"])
+
+
+def test_answers_that_are_not_finite():
+    class Broken(Network):
+        def evaluate(self, images):
+            features, logits = super().evaluate(images)
+            return suite.Answers(
+                np.where(images.reshape(len(images), -1)[:, :DIM] > 250, np.nan, features), logits
+            )
+
+    with pytest.raises(errors.RunError, match="inception answers NaN or infinity for generated images"):
+        suite.measure(subject(GENERATED, REAL, Broken()), ["fid"])
+
+
+def test_few_samples_are_warned_of():
+    said = []
+    suite.measure(subject(noise(DIM), REAL, Network(), say=said.append), ["fid"])
+    assert said == [
+        f"warning: fid of {DIM} generated images, not more than its {DIM} features, is much too large"
+    ]
