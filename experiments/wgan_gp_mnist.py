@@ -21,7 +21,7 @@ from ganjax.recipes.dcgan import DCGANRecipe
 @dataclasses.dataclass(frozen=True)
 class Config(DCGANRecipe):
     loss: str = loss_setting("wasserstein")
-    steps: int = setting(12000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(10000, "batches to train on", minimum=1, maximum=2**31 - 1)
     generator_learning_rate: float = setting(5e-4, "of the generator", above=0.0)
     discriminator_learning_rate: float = setting(5e-4, "of the critic", above=0.0)
     beta1: float = setting(0.0, "of Adam", minimum=0.0, below=1.0)

@@ -23,7 +23,7 @@ from ganjax.nets.wasserstein import WassersteinCritic, WassersteinGenerator
 @dataclasses.dataclass(frozen=True)
 class Config(ImageRecipe):
     loss: str = loss_setting("wasserstein")
-    steps: int = setting(60000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(40000, "batches to train on", minimum=1, maximum=2**31 - 1)
     latent_size: int = setting(50, "entries of a latent", minimum=1, maximum=65_536)
     optimizer: Literal["adam", "rmsprop"] = setting("rmsprop", "of both players")
     generator_learning_rate: float = setting(5e-5, "of the generator", above=0.0)
@@ -33,7 +33,7 @@ class Config(ImageRecipe):
     warmup_generator_steps: int = setting(
         25, "generator steps, at first and every 500th, with a longer wait for the critic", minimum=0
     )
-    width: int = setting(128, "channels of the generator", minimum=1, maximum=65_536)
+    width: int = setting(64, "channels of the generator", minimum=1, maximum=65_536)
     critic_width: int = setting(64, "channels of the critic", minimum=1, maximum=65_536)
     discriminator_norm: Literal["batch", "layer", "none"] = setting("batch", "in the critic")
 

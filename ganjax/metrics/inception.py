@@ -395,8 +395,8 @@ def load_inception(
 ) -> Inception:
     """The FID's Inception from a file of its weights; see `Inception`.
 
-    The file is known by its content and not by its name, and nothing in it is run. `Inception.note` says where
-    weights are not those of 2015-12-05.
+    The file is known by its content and not by its name, and nothing in it is run. `Inception.note` says
+    where weights are not those of 2015-12-05.
 
     Args:
       path: a TorchScript archive, PyTorch's state dict, `.npz` or safetensors.
