@@ -54,7 +54,7 @@ class Measurer:
       flags: of the command.
       say: is told what a user should read.
       tell: is told how far a pass over images is.
-      announce: say when samples are drawn.
+      announce: say when samples are drawn, and make the picture of `neighbours`.
 
     Attributes:
       neighbours: a picture of the samples nearest to training images, with these beside them: uint8
@@ -115,13 +115,11 @@ class Measurer:
             samples = sampler(state, np.arange(self.count), labels)
             found = dict(self._experiment.judge.results(samples, labels))
         else:
-            generated = sets.of_model(
-                sampler, state, self.count, stage.data.image_shape, labels, classes, {"set": "samples"}
-            )
-            self._make_ready(_dataset(stage.data))
+            dataset = _dataset(stage.data)
+            self._make_ready(dataset)
             self._say_drawing(step)
-            generator = self._generator(index, state)
-            found = self._of_images(_dataset(stage.data), generated, generator)
+            generated = sets.of_model(sampler, state, self.count, dataset.image_shape, labels, classes)
+            found = self._of_images(dataset, generated, self._generator(index, state))
         for name in self.asked:
             check_metric(name, found)
         drawn = self.drawn(state, step)
@@ -177,6 +175,10 @@ class Measurer:
         return found
 
     def _default(self, dataset: data.Dataset) -> list[str]:
+        """What is measured where nothing is asked for: all that the set and the files given allow."""
+        return self._once(("default", dataset.name, dataset.image_shape), lambda: self._allowed(dataset))
+
+    def _allowed(self, dataset: data.Dataset) -> list[str]:
         names: list[str] = []
         if dataset.num_classes:
             try:
@@ -201,7 +203,7 @@ class Measurer:
             if not search:
                 self._say("nearest training images: left out, they take long; name them with --metrics")
         samples = generated.read(0, generated.count)
-        if search:
+        if search and self._announce:
             self.neighbours = neighbours_sheet(samples, train["image"], nearest_first=True)
         return judge(
             samples,
@@ -260,7 +262,10 @@ class Measurer:
             real = self._real(dataset, split)
             if not real.num_classes:
                 raise UsageError(f"{dataset.name} has no labels to train a classifier by")
-            return real.read(np.arange(real.num_examples))
+            arrays = real.read(np.arange(real.num_examples))
+            for line in real.skipped:
+                self._say(line)
+            return arrays
 
         return self._once(("arrays", dataset.name, dataset.image_shape, split), make)
 
@@ -307,12 +312,18 @@ def sets_measured(flags: absl_flags.FlagValues, say: Callable[[str], None], tell
         *(suite.LPIPS_DEFAULT if flags.lpips else ()),
     )
     names = names or suite.PIXELS_DEFAULT
-    generated = sets.of_dataset(_of_flag(flags, "fake"))
-    real, statistics = sets.of_statistics(flags.real) if sets.is_statistics(flags.real) else (None, None)
-    if real is None:
-        real = sets.of_dataset(_of_flag(flags, "real"))
-    elif flags.real_split:
-        raise UsageError(f"--real_split does nothing: {flags.real} holds statistics")
+    there = [_of_flag(flags, "fake")]
+    statistics = None
+    if sets.is_statistics(flags.real):
+        if flags.real_split:
+            raise UsageError(f"--real_split does nothing: {flags.real} holds statistics")
+        real, statistics = sets.of_statistics(flags.real)
+        names = asked or ("fid",)
+        check_files(flags, names)
+    else:
+        there.append(_of_flag(flags, "real"))
+        real = sets.of_dataset(there[1])
+    generated = sets.of_dataset(there[0])
     subject = suite.Subject(
         generated,
         real,
@@ -323,7 +334,11 @@ def sets_measured(flags: absl_flags.FlagValues, say: Callable[[str], None], tell
         real_statistics=statistics,
         lpips=lambda: lpips_of(flags),
     )
-    return suite.measure(subject, names)
+    results = suite.measure(subject, names)
+    for dataset in there:
+        for line in dataset.skipped:
+            say(line)
+    return results
 
 
 def _of_flag(flags: absl_flags.FlagValues, name: str) -> data.Dataset:

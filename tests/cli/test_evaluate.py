@@ -156,6 +156,19 @@ def test_two_sets(run, tmp_path, two):
     assert same["value"] == same["real"]
 
 
+def test_of_statistics_there_is_fid_alone(run, tmp_path, two):
+    path = tmp_path / "statistics.npz"
+    np.savez(path, mu=np.zeros(4), sigma=np.eye(4))
+    for words, message in (
+        ((), "--metrics=fid: it needs the FID Inception's weights"),
+        (("--metrics=swd",), "swd: it takes the real images themselves"),
+        (("--real_split=test",), "--real_split does nothing: .*statistics.npz holds statistics"),
+    ):
+        answer = run("--mode=evaluate", f"--real={path}", f"--fake={two[0]}", *words)
+        assert (answer.code, answer.out) == (2, "")
+        assert re.search(message, answer.err), answer.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
