@@ -62,12 +62,10 @@ class Evaluation(NamedTuple):
     Attributes:
       every: so many steps, and at the end; at least 1. Each time a checkpoint is saved too, which has the
         figures in its meta.
-      names: of the figures.
       measure: (place of the stage, host state of one member, step) -> the figures, by name.
     """
 
     every: int
-    names: tuple[str, ...]
     measure: Callable[[int, GanState, int], Mapping[str, float]]
 
 

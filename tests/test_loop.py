@@ -108,7 +108,7 @@ def test_evaluating_changes_no_bit_and_saves_what_it_found(whole, tmp_path):
         assert index == (step > 5)
         return {"distance": abs(step - 6)}
 
-    evaluation = loop.Evaluation(2, ("distance",), measure)
+    evaluation = loop.Evaluation(2, measure)
     recorder, best = Recorder(), Best("distance")
     for stop in (3, None):  # taken up again in between
         with Checkpoints(tmp_path, keep=1, best=best) as checkpoints:

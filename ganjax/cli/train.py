@@ -112,7 +112,7 @@ def _evaluation(
         watcher.measured(step, results)
         return measuring.numbers(results)
 
-    return loop.Evaluation(every, names, measure), best
+    return loop.Evaluation(every, measure), best
 
 
 def _train(command: Command, run: workdir.Run, best: Best | None) -> int:

@@ -528,7 +528,7 @@ def _ms_ssim(subject: Subject) -> dict[str, Any]:
 
 
 def _lpips_diversity(subject: Subject) -> dict[str, Any]:
-    """Of pairs of one class where there are classes."""
+    """The mean over pairs of images, whatever their classes, beside the same of real ones."""
     compare = subject.perceptual().distances
     found: dict[str, Any] = {}
     for side, images in zip(SIDES, _some_of_each(subject, 2 * LPIPS_PAIRS), strict=True):
