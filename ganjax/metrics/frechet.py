@@ -4,10 +4,9 @@ With the features of one certain Inception network this is the FID (Heusel et al
 is not, and figures over different features can't be compared.
 """
 
+import io
 import json
 import os
-import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ import scipy.linalg
 import scipy.stats
 
 from ganjax import errors
+from ganjax.report.files import write_atomically
 
 _ROWS = 4096  # that are turned into float64 at a time
 _BLAS: Any = scipy.linalg.blas  # whose routines type checkers do not know
@@ -145,21 +145,13 @@ def save_statistics(
       about: further facts that go into JSON, such as the weights' sha256.
     Raises:
       UsageError: the shapes do not fit.
-      OSError: the file can't be written.
+      RunError: the file can't be written.
     """
     mean, cov = np.asarray(mean, np.float64), np.asarray(cov, np.float64)
     _check_shapes(mean, cov)
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            about_text = np.array(json.dumps(dict(about or {})))
-            np.savez(file, allow_pickle=False, mu=mean, sigma=cov, count=np.array(count), about=about_text)
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
+    file, about_text = io.BytesIO(), np.array(json.dumps(dict(about or {})))
+    np.savez(file, allow_pickle=False, mu=mean, sigma=cov, count=np.array(count), about=about_text)
+    write_atomically(path, file.getvalue())
 
 
 def load_statistics(path: str | os.PathLike) -> SavedStatistics:

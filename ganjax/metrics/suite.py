@@ -8,10 +8,9 @@ its value and its protocol.
 
 import dataclasses
 import hashlib
+import io
 import json
-import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -21,9 +20,10 @@ from absl import logging
 from ganjax import errors
 from ganjax.metrics import diversity, frechet, kernel, manifold, path_length, pixels, scores
 from ganjax.metrics.classifier import Classifier
-from ganjax.metrics.inception import Inception
+from ganjax.metrics.inception import DIM, Inception
 from ganjax.metrics.lpips import LPIPS
 from ganjax.metrics.sets import CHUNK, Images, digest
+from ganjax.report.files import write_atomically
 
 SIDES = ("generated", "real")
 KID_SUBSET = 1000
@@ -251,8 +251,10 @@ class Subject:
                     about = {"images": self._digest, "network": self.network(need.network).identity}
                     frechet.save_statistics(path, mean, cov, self.real.count, about)
                 else:
-                    _write(path, {need.what: value})
-            except OSError as error:  # the work is done: losing it because a disk is full would help nobody
+                    _write(path, need.what, value)
+            except (
+                errors.RunError
+            ) as error:  # the work is done: losing it because a disk is full would help nobody
                 logging.warning("%s could not be cached as %s: %s", need.what, path, error)
 
 
@@ -281,16 +283,10 @@ def _read(path: pathlib.Path, what: str, count: int) -> Any:
         return None
 
 
-def _write(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
+def _write(path: pathlib.Path, what: str, values: np.ndarray) -> None:
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **{what: values})
+    write_atomically(path, file.getvalue())
 
 
 # The metrics.
@@ -405,7 +401,10 @@ def _of_network(network: str, names: Mapping[str, str]) -> list[Metric]:
 
     kinds = {
         "frechet": Metric("", frechet_distance, statistics, _at_least(2)),
-        "frechet_infinity": Metric("", frechet_distance_infinity, (generated, statistics[1])),
+        # So many, for it needs subsets of more samples than features; Inception alone has it.
+        "frechet_infinity": Metric(
+            "", frechet_distance_infinity, (generated, statistics[1]), _at_least(DIM + 2, ("generated",))
+        ),
         "kernel": Metric(
             "",
             kernel_distance,

@@ -36,7 +36,7 @@ def subject(generated: sets.Images, real: sets.Images, network: Network, **optio
     return suite.Subject(generated, real, {"inception": lambda: network}, **options)
 
 
-GENERATED, REAL = noise(1100), noise(1300, set="noise", split="train")
+GENERATED, REAL = noise(2100), noise(1300, set="noise", split="train")
 
 
 def test_every_metric_has_its_value_and_its_protocol():
@@ -48,11 +48,11 @@ def test_every_metric_has_its_value_and_its_protocol():
     for name, result in results.items():
         protocol = result["protocol"]
         assert np.isfinite(result["value"])
-        assert (protocol["samples"], protocol["seed"]) == (1100, 3)
+        assert (protocol["samples"], protocol["seed"]) == (2100, 3)
         assert protocol["inception"] == {"sha256": "0", "resizer": "tf1"}
         of_real = [protocol.get(key) for key in ("real_set", "real_split", "real_count")]
         assert of_real == ([None] * 3 if name == "inception_score" else ["noise", "train", 1300])
-    assert network.seen == 1100 + 1300  # once for all of them
+    assert network.seen == 2100 + 1300  # once for all of them
     # The same noise: the figures that know of equality say so.
     assert 0 <= results["fid"]["value"] < 0.02
     assert abs(results["kid"]["value"]) < 3 * results["kid"]["std"]
@@ -111,14 +111,14 @@ def test_what_was_found_of_the_real_images_is_kept_by_content(tmp_path):
             (grown, noise(1301)),
         )
     ]
-    assert [network.seen for network in (first, again, other, grown)] == [2400, 1100, 2400, 2401]
+    assert [network.seen for network in (first, again, other, grown)] == [3400, 2100, 3400, 3401]
     assert results[0]["precision"]["value"] == results[1]["precision"]["value"]
     assert results[0]["fid"]["value"] == pytest.approx(results[1]["fid"]["value"], rel=1e-9)
     for path in tmp_path.iterdir():  # damaged files are made anew
         path.write_bytes(b"PK" + path.read_bytes()[2:200])
     damaged = Network()
     suite.measure(subject(GENERATED, REAL, damaged, cache=tmp_path), ["fid", "precision"])
-    assert damaged.seen == 2400
+    assert damaged.seen == 3400
 
 
 def test_of_real_statistics_there_is_a_frechet_distance_alone(tmp_path):
@@ -143,6 +143,7 @@ def test_of_real_statistics_there_is_a_frechet_distance_alone(tmp_path):
             noise(10),
             "kid: 10 real images, at least 1000 are needed; .*or name a larger set",
         ),
+        ("fid_infinity", noise(2049), REAL, "fid_infinity: 2049 generated images, at least 2050 are needed"),
         ("precision", noise(3), REAL, "precision: 3 generated images, at least 4"),
         ("coverage", GENERATED, noise(5), "coverage: 5 real images, at least 6"),
         ("inception_score", noise(9), REAL, "inception_score: 9 generated images, at least 10"),
