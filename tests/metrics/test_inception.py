@@ -265,11 +265,9 @@ def test_no_images_and_bad_ones(small):
             small().features(bad)
 
 
-def by_torch(arrays, x):
+def by_torch(torch, arrays, x):
     """The features as the published description has them, batch normalisation and all, in float64."""
-    import torch
-    import torch.nn.functional as F
-
+    F = torch.nn.functional
     tensors = {name: torch.from_numpy(np.asarray(array)).double() for name, array in arrays.items()}
 
     def layer(name, x, stride=1, padding: Any = 0):
@@ -330,7 +328,7 @@ def test_the_network_by_its_description(made_up):
     features, logits = found.evaluate(images)
     x = np.asarray(inception.inception_input(jnp.asarray(images), "clean")).transpose(0, 3, 1, 2)
     assert logits is not None
-    expected = by_torch(archive(made_up, ""), torch.from_numpy(x.copy()).double())
+    expected = by_torch(torch, archive(made_up, ""), torch.from_numpy(x.copy()).double())
     assert expected.std() > 1e-2
     np.testing.assert_allclose(features, expected, atol=1e-4 * expected.std())
     np.testing.assert_allclose(logits, expected @ head.T, atol=1e-3 * np.abs(expected @ head.T).max())
