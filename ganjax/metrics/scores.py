@@ -63,6 +63,22 @@ class ByClass(NamedTuple):
     per_class: np.ndarray
 
 
+def check_each_class(labels: np.ndarray, what: str, num_classes: int) -> None:
+    """Raises UsageError where a class has fewer than the 2 images that a distance needs.
+
+    Args:
+      labels: integers in [0, num_classes), [N].
+      what: is labelled, for the message.
+      num_classes: K.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    least = int(counts.argmin())
+    if counts[least] < 2:
+        raise errors.UsageError(
+            f"class {least}: found {counts[least]} {what}; a distance by class needs at least 2 of each"
+        )
+
+
 def frechet_distance_by_class(
     features: np.ndarray,
     labels: np.ndarray,
@@ -91,13 +107,8 @@ def frechet_distance_by_class(
     features, real_features = np.asarray(features), np.asarray(real_features)
     labels = check_labels(labels, "labels", len(features), num_classes)
     real_labels = check_labels(real_labels, "real labels", len(real_features), num_classes)
-    for name, values in (("samples", labels), ("real images", real_labels)):
-        counts = np.bincount(values, minlength=num_classes)
-        least = int(counts.argmin())
-        if counts[least] < 2:
-            raise errors.UsageError(
-                f"class {least}: found {counts[least]} {name}; a distance by class needs at least 2 of each"
-            )
+    check_each_class(labels, "samples", num_classes)
+    check_each_class(real_labels, "real images", num_classes)
     distances = [
         frechet_distance(
             *gaussian_statistics(features[labels == k]), *gaussian_statistics(real_features[real_labels == k])

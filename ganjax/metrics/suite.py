@@ -142,7 +142,7 @@ class Subject:
 
     def labels(self, side: str) -> np.ndarray:
         """The classes of a side that has them."""
-        labels = self.side(side).labels
+        labels = self.once(("labels", side), lambda: self.side(side).labels)
         assert labels is not None
         return labels
 
@@ -327,6 +327,12 @@ def _labelled(subject: Subject, name: str) -> None:
         )
 
 
+def _each_class(subject: Subject, name: str) -> None:
+    _labelled(subject, name)
+    for side in SIDES:
+        scores.check_each_class(subject.labels(side), f"{side} images", subject.real.num_classes)
+
+
 class Metric(NamedTuple):
     """A metric.
 
@@ -420,7 +426,7 @@ def _of_network(network: str, names: Mapping[str, str]) -> list[Metric]:
             ("generated",),
             {"splits": SCORE_SPLITS},
         ),
-        "frechet_by_class": Metric("", frechet_distance_by_class, (generated, real), _labelled),
+        "frechet_by_class": Metric("", frechet_distance_by_class, (generated, real), _each_class),
     }
     for which, function, k in (
         ("precision", manifold.precision_recall, RECALL_NEIGHBOURS),

@@ -163,8 +163,10 @@ def test_what_can_not_be_judged_is_said_before_anything_is_computed(name, genera
 def test_a_class_without_images_is_named():
     images = DRAW.integers(0, 256, (60, 8, 8, 1), np.uint8)
     empty = sets.of_arrays(images, np.arange(60) % 2, 3)
-    with pytest.raises(errors.UsageError, match="class 2: found 0"):
-        suite.measure(subject(empty, REAL, Network()), ["intra_fid"])
+    network = Network()
+    with pytest.raises(errors.UsageError, match="class 2: found 0 generated images"):
+        suite.measure(subject(empty, REAL, network), ["intra_fid"])
+    assert network.seen == 0
 
 
 def test_no_head_no_score():
