@@ -5,11 +5,15 @@ rows. On a CPU XLA's own reduction takes several times as long for them as a pro
 gradient of a product is one too, and XLA knows that a product with a single column of ones is a broadcast.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 
+# Traced once for each shape: a network has hundreds of them.
+@jax.jit
 def column_sums(x: jax.Array) -> jax.Array:
     """[M, C] -> [C], the sum over rows."""
     return lax.platform_dependent(
@@ -17,6 +21,7 @@ def column_sums(x: jax.Array) -> jax.Array:
     )
 
 
+@functools.partial(jax.jit, static_argnames="count")
 def rows(x: jax.Array, count: int) -> jax.Array:
     """[C] -> [count, C], the same row `count` times."""
     return lax.platform_dependent(
