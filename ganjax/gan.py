@@ -117,7 +117,9 @@ class Phase(NamedTuple):
       loss: (the player's params, state, batch, context) -> (scalar, Effects).
       due: a host function of the step in the stage.
       stream: phases of one stream draw the same random numbers in a step; default: the player's own.
-      accumulate: micro-batches to one update.
+      accumulate: micro-batches to one update, whose gradients are averaged. Each has every `accumulate`-th
+        example of the global batch; its batch statistics are its own, and statistics and carry go through
+        the micro-batches in turn.
     """
 
     player: str
