@@ -416,6 +416,6 @@ class ResidualDiscriminator(nn.Module):
             embed = Embed(self.num_classes, x.shape[-1], self.kernel_init, **options)
             logits = logits + jnp.sum(embed(labels, train=train) * x, axis=-1)
         if labels is not None and self.conditioning == "auxiliary":
-            class_logits = _dense(style, self.num_classes, x, train=train, name="class_logits")
+            class_logits = _dense(style, self.num_classes, x, train=train, name="classes")
             self.sow("intermediates", "class_logits", class_logits)
         return logits
