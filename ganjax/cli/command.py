@@ -276,8 +276,8 @@ def _define() -> flags.FlagValues:
     text(
         "checkpoint",
         "last",
-        "sample, interpolate, attention, evaluate, export: which: last, best (of a run with --keep_best) or a "
-        "step; evaluate: also all.",
+        "sample, interpolate, attention, evaluate, export: which: last, best (of a run with --keep_best) or "
+        "a step; evaluate: also all.",
     )
     integer(
         "member",
