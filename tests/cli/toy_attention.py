@@ -37,10 +37,8 @@ class Painter(nn.Module):
 
     @nn.compact
     def __call__(self, latents, labels, *, train):
-        if self.one_hot:
-            x = nn.Embed(self.num_classes, 4)(labels)
-        else:
-            x = Embed(self.num_classes, 4)(labels)
+        embed = nn.Embed if self.one_hot else Embed
+        x = embed(self.num_classes, 4)(labels)
         x = BatchNorm(axis_name=self.axis_name)(nn.Dense(32)(jnp.concatenate([latents, x], -1)), train=train)
         x = x.reshape(-1, 4, 4, 2)
         if self.attention:
