@@ -58,7 +58,11 @@ def test_the_command_names_the_models():
     assert tuple(MODELS) == tuple(PEERS) == NAMES
 
 
-@pytest.fixture(scope="module", params=NAMES)
+SLOW = {"biggan32"}  # to compile
+PARAMS = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NAMES]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def step(request):
     """(recipe, trainer after one step from copied weights, our state after it, both losses of both)."""
     torch.manual_seed(0)

@@ -116,6 +116,7 @@ def test_outputs_agree(name):
                 np.testing.assert_allclose(vectors["u"], part.u.numpy(), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FULL)
 def test_parameters_are_as_many(name):
     size, latent_size, widths, options, classes = FULL[name]
