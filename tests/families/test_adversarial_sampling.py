@@ -77,8 +77,12 @@ def batch_of(size: int = 8) -> dict:
 def losses_of(gan):
     batch = batch_of()
     state = create_state(gan, KEY, batch)
-    context = step_context(state, batch, KEY)
-    return state, [phase.loss(state.params[phase.player], state, batch, context) for phase in gan.phases]
+
+    def both(state):
+        context = step_context(state, batch, KEY)
+        return [phase.loss(state.params[phase.player], state, batch, context) for phase in gan.phases]
+
+    return state, jax.jit(both, compiler_options=FAST)(state)
 
 
 @pytest.mark.parametrize("joined", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -252,6 +256,6 @@ def test_attention_can_be_asked_for():
     np.testing.assert_allclose(jnp.sum(weights, axis=(3, 4)), 1.0, rtol=1e-6)
     for count in (0, 2):
         gan = make(Painter(attention=count))
-        state = create_state(gan, KEY, batch_of())
+        state = jax.eval_shape(lambda gan=gan: create_state(gan, KEY, batch_of()))
         with pytest.raises(ValueError, match=f"one layer of attention, not {count}"):
-            gan.sample(state, KEYS[:2], labels, attention=True)
+            jax.eval_shape(lambda x, gan=gan: gan.sample(x, KEYS[:2], labels, attention=True), state)
