@@ -28,7 +28,7 @@ def random_variables(shapes: Any, seed: int = 0) -> Any:
     draw = np.random.default_rng(seed)
 
     def fill(path, x):
-        values = 0.3 * draw.normal(size=x.shape)
+        values = np.asarray(0.3 * draw.normal(size=x.shape))
         if path[-1].key in ("var", "scale"):
             values = 1 + np.abs(values)
         if path[-1].key in ("u", "v"):
