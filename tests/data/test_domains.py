@@ -6,7 +6,6 @@ from ganjax import augment, data
 from ganjax.data.domains import by_channels
 from ganjax.gan import Context
 
-
 FAST = {"xla_backend_optimization_level": 0}
 
 
