@@ -11,7 +11,13 @@ from ganjax.layers.conv import (
 )
 from ganjax.layers.dropout import Dropout
 from ganjax.layers.minibatch import MinibatchDiscrimination
-from ganjax.layers.norm import BatchNorm, ConditionalBatchNorm, LayerNorm, VirtualBatchNorm
+from ganjax.layers.norm import (
+    BatchNorm,
+    ConditionalBatchNorm,
+    InstanceNorm,
+    LayerNorm,
+    VirtualBatchNorm,
+)
 from ganjax.layers.resample import (
     blur,
     downsample,
@@ -32,6 +38,7 @@ __all__ = [
     "Conv",
     "ConvTranspose",
     "Dropout",
+    "InstanceNorm",
     "LayerNorm",
     "MinibatchDiscrimination",
     "SpectralConv",
