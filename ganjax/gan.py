@@ -181,8 +181,8 @@ class Show(NamedTuple):
       picture: (samples float32 [n, ...] as `Gan.sample` gives them, columns) -> uint8 [H, W, C], of one size
         whatever n >= 1 is. Raises ValueError for samples that are not finite.
       conditions: gives what the samples are drawn from, a tree of arrays [count, ...], the same at every
-        call; it is asked when a picture is due. Then `picture` may know what these are, and draw it beside. None:
-        they are drawn from seeds, and labels where there are classes.
+        call; it is asked when a picture is due. Then `picture` may know what these are, and draw it beside.
+        None: they are drawn from seeds, and labels where there are classes.
     """
 
     count: int

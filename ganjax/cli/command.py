@@ -103,6 +103,8 @@ def _run_mode(command: Command, mode: str) -> int:
         return MODES[mode]()(command)
     own = _own_modes(command)
     if mode in own:
+        if mode in OF_FAMILIES:
+            _refuse_foreign_flags(command.flags, mode)
         return own[mode](command)
     raise UsageError(f"--mode={mode}: there is no such mode; {nearest(mode, [*MODES, 'list', *own])}")
 
@@ -138,7 +140,10 @@ MODES = {
     for name in ("train", "sample", "interpolate", "evaluate", "plot", "export")
 }
 
-_ANY = tuple(MODES)
+# Of these modes, which a family adds (`Experiment.modes`), the flags are known here.
+OF_FAMILIES = ("translate",)
+
+_ANY = (*MODES, *OF_FAMILIES)
 _BELONGS_TO = {
     "workdir": _ANY,
     "seed": _ANY,
@@ -153,17 +158,20 @@ _BELONGS_TO = {
     "process_id": ("train",),
     "data_workers": ("train",),
     "skip_corrupt": ("train", "evaluate"),
+    "input": ("translate",),
+    "direction": ("translate",),
+    "target": ("translate",),
     "save_steps": ("train",),
     "save_minutes": ("train",),
     "keep": ("train",),
     "keep_best": ("train",),
     "log_steps": ("train",),
     "preview_steps": ("train",),
-    "checkpoint": ("sample", "interpolate", "evaluate", "export"),
+    "checkpoint": ("sample", "interpolate", "evaluate", "export", "translate"),
     "member": ("sample", "interpolate", "export"),
     "seeds": ("sample", "interpolate"),
     "labels": ("sample", "interpolate"),
-    "out": ("sample", "interpolate", "evaluate", "plot", "export"),
+    "out": ("sample", "interpolate", "evaluate", "plot", "export", "translate"),
     "frames": ("interpolate",),
     "fps": ("interpolate",),
     "metrics": ("train", "evaluate", "plot"),
@@ -269,8 +277,8 @@ def _define() -> flags.FlagValues:
     text(
         "checkpoint",
         "last",
-        "sample, interpolate, evaluate, export: which: last, best (of a run with --keep_best) or a step; "
-        "evaluate: also all.",
+        "sample, interpolate, evaluate, export, translate: which: last, best (of a run with --keep_best) or a "
+        "step; evaluate: also all.",
     )
     integer(
         "member",
@@ -286,7 +294,7 @@ def _define() -> flags.FlagValues:
         "out",
         None,
         "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif or a folder for both. "
-        "evaluate: a .json. plot: a .png. export: a folder. Default: in the workdir.",
+        "evaluate: a .json. plot: a .png. export, translate: a folder. Default: in the workdir.",
     )
     integer("frames", 8, "interpolate: frames from one seed to the next.", 1, 10_000)
     integer("fps", 12, "interpolate: frames a second of the GIF.", 1, 50)
@@ -303,6 +311,18 @@ def _define() -> flags.FlagValues:
         "evaluate, and train with --config.evaluate_every: samples drawn.",
         1,
         10_000_000,
+    )
+    text("input", None, "translate: an image, or a folder of images, in folders too.")
+    text(
+        "direction",
+        None,
+        "translate: AtoB or BtoA, of a model that goes both ways. Default: the first that it goes.",
+    )
+    text(
+        "target",
+        None,
+        "translate: what should come out, a file or a folder with the names of --input's, for the sheet of "
+        "comparison.",
     )
     text("real", None, "evaluate: the images to compare with --fake: a folder, an .npz or a data set's name.")
     text("fake", None, "evaluate: instead of a run's samples these images: a folder or an .npz.")
@@ -339,7 +359,7 @@ def _check(values: flags.FlagValues) -> None:
     """Refuses what absl lets through: NaN, which is within any bounds, and paths that can't be."""
     if math.isnan(values.save_minutes):
         raise UsageError("--save_minutes=nan: expected a number of minutes of at least 0")
-    for name in ("workdir", "data_dir", "out"):
+    for name in ("workdir", "data_dir", "out", "input", "target"):
         if path := getattr(values, name):
             from ganjax.report.files import unusable
 

@@ -97,12 +97,17 @@ class ResidualGenerator(nn.Module):
 def check_residual_shape(size: tuple[int, ...], halvings: int, blocks: int) -> None:
     """Raises ValueError unless a `ResidualGenerator` takes images of this (height, width)."""
     check_image_shape((*size, 1), 2**halvings)
-    least = max(4, 2 ** (halvings + 1) if blocks else 0)
+    least = least_side(halvings, blocks)
     if min(size) < least:
         raise ValueError(
             f"image_size {size[0]}x{size[1]}: this network reflects images at their border, and needs sides "
             f"of at least {least}"
         )
+
+
+def least_side(halvings: int, blocks: int) -> int:
+    """What the sides of a `ResidualGenerator`'s images are at least."""
+    return max(4, 2 ** (halvings + 1) if blocks else 0)
 
 
 class PatchDiscriminator(nn.Module):
