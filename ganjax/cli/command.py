@@ -277,8 +277,8 @@ def _define() -> flags.FlagValues:
     text(
         "checkpoint",
         "last",
-        "sample, interpolate, evaluate, export, translate: which: last, best (of a run with --keep_best) or a "
-        "step; evaluate: also all.",
+        "sample, interpolate, evaluate, export, translate: which: last, best (of a run with --keep_best) or "
+        "a step; evaluate: also all.",
     )
     integer(
         "member",
