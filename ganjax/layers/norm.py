@@ -166,11 +166,16 @@ class InstanceNorm(nn.Module):
         """[n, ..., C] -> [n, ..., C]."""
         count, features = math.prod(x.shape[1:-1]), x.shape[-1]
         y = x.astype(jnp.float32).reshape(x.shape[0], count, features)
-        y = y - jnp.mean(y, axis=1, keepdims=True)
-        scale = lax.rsqrt(jnp.mean(jnp.square(y), axis=1, keepdims=True) + self.epsilon)
+
+        def wide(statistic: jax.Array) -> jax.Array:
+            # [n, C] -> [n, count, C]. With axes that are kept XLA does not merge two passes that are alike.
+            return lax.broadcast_in_dim(statistic, y.shape, (0, 2))
+
+        y = y - wide(jnp.mean(y, axis=1))
+        scale = lax.rsqrt(jnp.mean(jnp.square(y), axis=1) + self.epsilon)
         if self.use_scale:
-            scale = scale * self.param("scale", self.scale_init, (features,)).reshape(1, 1, features)
-        y = y * scale
+            scale = scale * self.param("scale", self.scale_init, (features,)).reshape(1, features)
+        y = y * wide(scale)
         if self.use_bias:
             y = add_bias(y, self.param("bias", nn.initializers.zeros_init(), (features,)))
         return y.astype(self.dtype or x.dtype).reshape(x.shape)

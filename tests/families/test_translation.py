@@ -1,6 +1,7 @@
 """The losses of pix2pix and CycleGAN, by networks worked out by hand: a map of each pixel's channels."""
 
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -17,13 +18,16 @@ from ganjax.families.translation import translation
 from ganjax.gan import Context, Experiment, Show, Stage
 from ganjax.layers import Dropout
 from ganjax.loop import Schedule
+from ganjax.nets.translation import PatchDiscriminator, ResidualGenerator
+from ganjax.nets.unet import UNet
 from ganjax.parallel import Arrangement, Runner
-from ganjax.step import create_state
+from ganjax.step import create_state, train_step
 from tests.doubles import Recorder, compiled_fast
 
 __all__ = ["compiled_fast"]  # the fixture
 
 KEY = jax.random.key(0)
+FAST = {"xla_backend_optimization_level": 0}
 
 
 class Map(nn.Module):
@@ -230,3 +234,39 @@ def test_a_resumed_run_has_the_bits_of_a_whole_one(tmp_path):
     resumed, _ = train(None, Checkpoints(tmp_path))
     assert resumed.resumed_from == [2]
     assert resumed.fingerprint == whole.fingerprint
+
+
+def products(compiled):
+    return len(re.findall(r" (?:convolution|dot)\(", compiled.as_text()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pix2pix", "cyclegan"])
+def test_both_phases_share_the_generators_passes(kind):
+    """Counted in the optimised program: XLA merges passes only if both are lowered alike."""
+    optimizers = {player: adam() for player in ("generator", "discriminator", "generators", "discriminators")}
+    discriminator = PatchDiscriminator(16, width=2, norm="instance")
+    batch = dict.fromkeys("AB", jnp.zeros((2, 8, 8, 1)))
+    if kind == "pix2pix":
+        generator = UNet(1, stages=2, width=2)
+        gan, passes = translation(generator, discriminator, optimizers=optimizers), 1
+    else:
+        generator = ResidualGenerator(1, blocks=1, width=2, halvings=1)
+        both = dict.fromkeys(("AtoB", "BtoA"), generator)
+        gan, passes = cycle(both, {"A": discriminator, "B": discriminator}, optimizers=optimizers), 2
+    gan = gan._replace(optimizers={player: optimizers[player] for player in gan.optimizers})
+    state = jax.eval_shape(lambda: create_state(gan, KEY, batch))
+
+    def counted(due):
+        step = jax.jit(functools.partial(train_step, gan, due=due))
+        return products(step.lower(state, batch, KEY).compile(compiler_options=FAST))
+
+    keys = {"keys": jax.random.split(KEY, 2)} if kind == "pix2pix" else {}
+    variables = jax.eval_shape(lambda: generator.init(KEY, batch["A"], train=True))
+
+    def forward(variables, images):
+        return generator.apply(variables, images, train=True, mutable=["batch_stats"], **keys)
+
+    alone = products(jax.jit(forward).lower(variables, batch["A"]).compile(compiler_options=FAST))
+    assert alone >= 4
+    assert counted((0,)) + counted((1,)) - counted((0, 1)) == passes * alone
