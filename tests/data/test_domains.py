@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganjax import augment, data
-from ganjax.data.domains import by_channels
+from ganjax.data.domains import by_channels, edges, luma
 from ganjax.gan import Context
 
 FAST = {"xla_backend_optimization_level": 0}
@@ -58,3 +58,26 @@ def test_domains_of_different_length_size_and_channels():
     assert (batch["A"].shape, batch["B"].shape) == ((8, 8, 8, 1), (8, 4, 6, 3))
     assert source.sides(np.array([0, 64]))["B"].shape == (2, 4, 6, 3)
     np.testing.assert_array_equal(*source.sides(np.array([1, 65]))["B"])
+
+
+def test_edges_are_dark_lines_on_white():
+    image = np.full((1, 8, 8, 3), -1.0, np.float32)
+    image[:, :, 4:] = 1.0
+    drawn = np.asarray(jax.jit(edges, compiler_options=FAST)(image))[0, :, :, 0]
+    assert drawn.shape == (8, 8)
+    np.testing.assert_array_equal(drawn[:, 3:5], -1)  # between the halves
+    np.testing.assert_allclose(drawn[:, [0, 1, 6, 7]], 1, atol=1e-6)
+    turned = np.asarray(jax.jit(edges, compiler_options=FAST)(image.transpose(0, 2, 1, 3)))[0, :, :, 0]
+    np.testing.assert_allclose(turned, drawn.T, atol=1e-6)
+    # A slope of 0.1 a pixel in [-1, 1], times 4.
+    ramp = np.broadcast_to(np.linspace(-0.35, 0.35, 8, dtype=np.float32).reshape(1, 1, 8, 1), (1, 8, 8, 3))
+    middle = np.asarray(jax.jit(edges, compiler_options=FAST)(ramp))[0, 4, 4, 0]
+    assert abs(middle - (1 - 2 * 0.4)) < 1e-5
+
+
+def test_luma_is_what_pillow_makes_of_colours():
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    grey = np.asarray(Image.fromarray(pixels).convert("L"))
+    assert np.abs(luma(pixels.astype(np.float32))[..., 0] - grey).max() <= 1
