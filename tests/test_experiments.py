@@ -50,6 +50,13 @@ LONG = {
     "biggan_cifar10",
     "biggan_128",
     "biggan_deep_128",
+    "pix2pix_facades",
+    "pix2pix_emoji",
+    "pix2pix_colouring",
+    "pix2pix_edges",
+    "cyclegan_horse2zebra",
+    "cyclegan_folders",
+    "cyclegan_emoji",
 }
 
 
@@ -134,13 +141,23 @@ def test_two_steps(name, tmp_path):
 
     stage = experiment.stages[meta["stage"]]
     labels = np.arange(3) % experiment.num_classes if experiment.num_classes else None
-    images = Sampler(stage.gan, chunk=64)(state, [0, 1, 2], labels)
-    assert images.shape == (3, *stage.data.image_shape)
-    assert images.dtype == np.float32
-    assert np.isfinite(images).all()
-    if images.ndim == 4:
-        assert np.abs(images).max() <= 1
-    assert len({image.tobytes() for image in images}) == 3
+    if experiment.show is not None and experiment.show.conditions is not None:  # it translates
+        assert experiment.show.count == 3
+        conditions = experiment.show.conditions()
+        translations = Sampler(stage.gan, chunk=4)(state, [0, 1, 2], conditions=conditions)
+        shape = next(iter(conditions.values())).shape
+        drawn = list(translations.values())
+        assert all(images.shape[:3] == shape[:3] for images in drawn)
+        assert experiment.show.picture(translations, experiment.show.columns).dtype == np.uint8
+    else:
+        drawn = [Sampler(stage.gan, chunk=64)(state, [0, 1, 2], labels)]
+        assert drawn[0].shape == (3, *stage.data.image_shape)
+    for images in drawn:
+        assert images.dtype == np.float32
+        assert np.isfinite(images).all()
+        if images.ndim == 4:
+            assert np.abs(images).max() <= 1
+        assert len({image.tobytes() for image in images}) == 3
 
     assert_resumes(name, "none", tmp_path / "parts", whole.fingerprint)
 

@@ -16,6 +16,7 @@ _FILES = (".png", ".npz", ".json", ".safetensors", ".stablehlo", ".zip")
 def run(command: Command) -> int:
     """Exports; returns the exit code."""
     run = workdir.open_run(command)
+    workdir.check_drawn_from_seeds(run, "export")
     out = epath.Path(command.flags.out or run.folder / "export").expanduser()
     if out.suffix in _FILES:
         raise UsageError(f"--out={out}: expected a folder")

@@ -20,6 +20,7 @@ from ganjax.sampling import Sampler, latents, slerp
 def run(command: Command) -> int:
     """Interpolates; returns the exit code."""
     run = workdir.open_run(command)
+    workdir.check_drawn_from_seeds(run, "interpolate")
     if command.flags.seeds is None:
         command.flags.seeds = "0-3"
     seeds, labels = read_lists(command, run.experiment, "0-3")

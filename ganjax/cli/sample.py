@@ -24,6 +24,7 @@ MAX_SEED = 2**32 - 1
 def run(command: Command) -> int:
     """Samples; returns the exit code."""
     run = workdir.open_run(command)
+    workdir.check_drawn_from_seeds(run, "sample")
     show = run.experiment.show
     seeds, labels = read_lists(command, run.experiment, "0-63")
     out = epath.Path(command.flags.out or run.folder / "sample.png").expanduser()

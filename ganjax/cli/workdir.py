@@ -85,7 +85,8 @@ def read_config(folder: epath.PathLike) -> dict[str, Any]:
 def open_run(command: Command) -> Run:
     """The run that was trained in the command's folder, for the modes that use one.
 
-    Settings come from its config.json; those on the command line must agree. Needs no data.
+    Settings come from its config.json; those on the command line must agree. Needs no data, which are looked
+    for when they are first read.
 
     Raises:
       RunError: nothing was trained there.
@@ -109,9 +110,13 @@ def open_run(command: Command) -> Run:
     specs = record.get("data", {})
 
     def load(name: str, *, split: str = "train", **options: Any) -> data.Dataset:
-        if _place(name, split) in specs:
-            return data.from_spec(specs[_place(name, split)])
-        return data.load(name, split=split, data_dir=command.flags.data_dir, **options)
+        options.setdefault("skip_corrupt", command.flags.skip_corrupt)
+
+        def find() -> data.Dataset:
+            return data.load(name, split=split, data_dir=command.flags.data_dir, **options)
+
+        spec = specs.get(_place(name, split))
+        return find() if spec is None else data.from_spec(spec, find)
 
     config = resolve(command, record["config"])
     return Run(folder, config, _build(command, config, load), record)
@@ -327,7 +332,17 @@ def checkpoints_of(run: Run) -> list[str]:
     return [str(step) for step in steps]
 
 
-def picture_of(experiment: Experiment) -> Callable[[np.ndarray, int], np.ndarray]:
+def check_drawn_from_seeds(run: Run, mode: str) -> None:
+    """Raises UsageError where a mode draws by seed and the model draws from something that is given."""
+    show = run.experiment.show
+    if show is not None and show.conditions is not None:
+        instead = ", ".join(f"--mode={own}" for own in run.experiment.modes) or "its own modes"
+        raise UsageError(
+            f"--mode={mode}: this model draws from what it is given, and not from seeds; use {instead}"
+        )
+
+
+def picture_of(experiment: Experiment) -> Callable[[Any, int], np.ndarray]:
     """(samples as networks give them, columns) -> uint8 [H, W, C]: a grid, unless the experiment differs."""
     return pictures.sheet if experiment.show is None else experiment.show.picture
 

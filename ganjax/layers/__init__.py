@@ -13,7 +13,14 @@ from ganjax.layers.conv import (
 from ganjax.layers.dropout import Dropout
 from ganjax.layers.embedding import Embed
 from ganjax.layers.minibatch import MinibatchDiscrimination
-from ganjax.layers.norm import BatchNorm, ConditionalBatchNorm, EmbeddedBatchNorm, LayerNorm, VirtualBatchNorm
+from ganjax.layers.norm import (
+    BatchNorm,
+    ConditionalBatchNorm,
+    EmbeddedBatchNorm,
+    InstanceNorm,
+    LayerNorm,
+    VirtualBatchNorm,
+)
 from ganjax.layers.resample import (
     blur,
     downsample,
@@ -36,6 +43,7 @@ __all__ = [
     "Dropout",
     "Embed",
     "EmbeddedBatchNorm",
+    "InstanceNorm",
     "LayerNorm",
     "MinibatchDiscrimination",
     "SelfAttention",
