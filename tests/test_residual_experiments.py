@@ -66,7 +66,7 @@ def test_the_papers_sizes_are_the_defaults(name, size, generator, discriminator)
         ("sngan_mnist", {"image_size": 20}, "image_size 20x20"),
         ("biggan_cifar10", {"num_classes": 1000}, "num_classes=1000: expected 10, as dataset='random' has"),
         ("biggan_cifar10", {"latent_size": 7}, "latent_size=7: expected a multiple of 4"),
-        ("biggan_128", {"accumulate": 3}, "accumulate=3: expected a number that divides batch_size=8"),
+        ("biggan_128", {"accumulate": 3}, "accumulate=3: expected a number that divides batch_size=16"),
         ("biggan_128", {"ema_decay": 0.0}, "ema_start=1: expected 40000, as it does nothing with ema_decay"),
         (
             "sagan_mnist",
