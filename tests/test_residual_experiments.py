@@ -33,7 +33,7 @@ def built(name: str, **overrides: Any) -> Experiment:
     ],
 )
 def test_the_papers_sizes_are_the_defaults(name, size, generator, discriminator):
-    experiment = built(name, tiny=False, dataset="random", image_size=size)
+    experiment = built(name, tiny=False, dataset="random", image_size=size, channels=3)
     state = loop.abstract_state(experiment, 0)
     counts = {
         player: sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state.params[player]))

@@ -5,7 +5,7 @@ import pytest
 
 from ganjax.nets import residual
 from ganjax.nets.residual import ResidualDiscriminator, ResidualGenerator
-from tests.nets.networks import KEY, features, random_variables, run, shapes, size
+from tests.nets.networks import KEY, features, run, settled_variables, shapes, size
 
 LABELS = jnp.array([0, 2, 1])
 
@@ -93,7 +93,7 @@ def test_each_part_of_the_latents_goes_its_own_way():
     latents = np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32)
     labels = np.array([0, 2], np.int32)
     form = jax.eval_shape(lambda: generator.init(KEY, latents, labels, train=True))
-    variables = random_variables(form)
+    variables = settled_variables(form)
     of_last = variables["params"]["up_1"]
     for name in ("norm_0", "norm_1"):
         for which in ("gamma", "shift"):
@@ -112,7 +112,7 @@ def test_how_the_label_enters_the_discriminator(conditioning):
     draw = np.random.default_rng(0)
     images = draw.uniform(-1, 1, (3, 28, 28, 1)).astype(np.float32)
     form = jax.eval_shape(lambda: discriminator.init(KEY, images, LABELS, train=True))
-    variables = random_variables(form)
+    variables = settled_variables(form)
 
     def judged(labels):
         return discriminator.apply(variables, images, labels, train=False, mutable=["intermediates"])
@@ -137,7 +137,7 @@ def test_the_sum_over_pixels_is_the_features():
     discriminator = ResidualDiscriminator(0, 2)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 28, 28, 1)).astype(np.float32)
     form = jax.eval_shape(lambda: discriminator.init(KEY, images, train=True))
-    variables = random_variables(form)
+    variables = settled_variables(form)
     logits, found = features(discriminator, variables, images)
     layer, of = variables["params"]["logit"], variables["spectral"]["logit"]
     kernel = layer["kernel"] / (of["v"] @ layer["kernel"] @ of["u"])
