@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -106,5 +107,5 @@ def test_the_average_starts_late():
         .stages[0]
         .gan.ema[GENERATOR]
     )
-    assert float(decay(np.int32(39_999))) == 0.0
-    assert float(decay(np.int32(10_000_000))) == pytest.approx(0.9999)
+    assert float(decay(jnp.int32(39_999))) == 0.0
+    assert float(decay(jnp.int32(10_000_000))) == pytest.approx(0.9999)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,9 @@ from tests.nets.networks import KEY, features, run, settled_variables, shapes, s
 LABELS = jnp.array([0, 2, 1])
 
 
-def forms(image_shape, classes=3, latent_size=8, widths=(2, 2), labels=LABELS, of_generator=None, **options):
+def forms(
+    image_shape, classes=3, latent_size=8, widths=(2, 2), labels: Any = LABELS, of_generator=None, **options
+):
     """(output, variables) of both networks, by shape and type alone."""
     networks = (
         ResidualGenerator(image_shape, classes, widths[0], **(of_generator or {}), **options),
