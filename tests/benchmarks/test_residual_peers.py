@@ -77,13 +77,13 @@ def test_outputs_agree(name):
         for train in (False, True):  # evaluation first: training moves the peer's statistics
             ours, after = run(network, variables, x, labels, train=train)
             with torch.no_grad():
-                theirs: Any = peer.train(train)
-                theirs = theirs(theirs_in, torch.from_numpy(labels).long()).numpy()
+                theirs = peer.train(train)(theirs_in, torch.from_numpy(labels).long()).numpy()
             theirs = theirs.transpose(0, 2, 3, 1) if theirs.ndim == 4 else theirs
             scale = max(1.0, float(np.abs(theirs).max()))
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * scale)
         for key, path in residual.names(peer).items():
-            part, vectors = peer.get_submodule(key), after.get("spectral", {})
+            part: Any = peer.get_submodule(key)
+            vectors = after.get("spectral", {})
             for step in path.split("/"):
                 vectors = vectors.get(step, {})
             if hasattr(part, "u"):
