@@ -195,6 +195,21 @@ MOVED_BY_ROUNDING: dict[str, str] = {
     "dcgan_upsampling_mnist": r"(params|ema)/generator/Dense_1/bias",
     "ragan_mnist": r"params/discriminator/Dense_1/bias",  # its loss sees differences of logits alone
     "wgan_mnist": r"(params|ema)/generator/ConvTranspose_[01]/bias|params/discriminator/Conv_[01]/bias",
+    # Of residual blocks: the norm behind the last of them takes out what all of their shortcuts add up.
+    "sngan_cifar10": r"(params|ema)/generator/UpBlock_\d/(Conv_0|shortcut)/bias",
+    **dict.fromkeys(
+        (
+            "sngan_mnist",
+            "sngan_cond_cifar10",
+            "sagan_mnist",
+            "sagan_cifar10",
+            "sagan_128",
+            "biggan_cifar10",
+            "biggan_128",
+            "biggan_deep_128",
+        ),
+        r"(params|ema)/generator/(up|flat)_\d/(conv_1|conv_3|shortcut)/bias",
+    ),
 }
 STEPS = 5
 

@@ -33,9 +33,10 @@ def options_of(flags: absl_flags.FlagValues, gan: Gan) -> dict[str, Any]:
         options[name] = flags[name].value
     if "truncation_mode" in options and "truncation" not in options:
         raise UsageError("--truncation_mode does nothing without --truncation=")
-    if options and of_latents(gan, options):
+    latents, named = gan.latents, of_latents(gan, options)
+    if latents is not None and named:
         try:
-            jax.eval_shape(lambda seeds: gan.latents(random.from_seeds(seeds), **options), jnp.zeros(1))
+            jax.eval_shape(lambda seeds: latents(random.from_seeds(seeds), **named), jnp.zeros(1))
         except ValueError as error:
             raise UsageError(f"--{one_line(error)}") from error
     return options

@@ -55,7 +55,7 @@ class Judge(nn.Module):
         return nn.Dense(1)(x).squeeze(-1)
 
 
-def make(generator: nn.Module | None = None, discriminator: nn.Module | None = None, **arguments):
+def make(generator: nn.Module | None = None, discriminator: nn.Module | None = None, **arguments) -> Any:
     return adversarial(
         generator or Painter(),
         discriminator or Judge(),

@@ -1,6 +1,7 @@
 import functools
 import math
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -143,7 +144,7 @@ def test_it_begins_as_the_identity_and_can_learn():
     variables = variables_of(layer, x, share=0.0)
 
     def total(params):
-        y = layer.apply({**variables, "params": params}, x, train=False)
+        y: Any = layer.apply({**variables, "params": params}, x, train=False)
         return jnp.sum(jnp.sin(y)), y
 
     slope, y = jax.jit(jax.grad(total, has_aux=True), compiler_options=FAST)(variables["params"])
