@@ -26,7 +26,7 @@ class Config(CycleRecipe):
     )
     held_out_by: str = setting("-", "names that are alike up to this text are held out together")
     batch_size: int = setting(4, "of the global batch", minimum=1, maximum=2**20)
-    steps: int = setting(6000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(4000, "batches to train on", minimum=1, maximum=2**31 - 1)
     width: int = setting(24, "channels next to the image, of a generator", minimum=1, maximum=65_536)
     discriminator_width: int = setting(32, "channels next to the image", minimum=1, maximum=65_536)
     patch: int = setting(34, "pixels on a side of what a logit sees", choices=(1, 16, 34, 70, 142, 286))

@@ -152,7 +152,7 @@ class Gan(NamedTuple):
     init: Callable[[Array, Batch], tuple[dict, dict, Tree]]
     phases: tuple[Phase, ...]
     optimizers: Mapping[str, optax.GradientTransformation]
-    sample: Callable[..., Array]
+    sample: Callable[..., Any]
     latents: Callable[..., Array] | None = None
     ema: Mapping[str, Callable[[Array], Array]] = {}
     constrain: Mapping[str, Callable[[Tree], Tree]] = {}

@@ -331,8 +331,10 @@ class _Training:
                 state = hosts.shared_arrays(state)  # which another kind of processor might round otherwise
             assert state is not None
             show = self.experiment.show
-            given = show is not None and show.conditions is not None  # such samples cost what their inputs do
-            self.sampler = Sampler(stage.gan, chunk=show.count) if given else Sampler(stage.gan)
+            if show is not None and show.conditions is not None:  # such samples cost what their inputs do
+                self.sampler = Sampler(stage.gan, chunk=show.count)
+            else:
+                self.sampler = Sampler(stage.gan)
             state = self._train_stage(index, runner, state)
             self.compile_seconds += runner.compile_seconds + self.sampler.compile_seconds
             if self.stopping or self.step >= self.stop or index + 1 == len(stages):

@@ -14,7 +14,7 @@ from etils import epath
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
 from ganjax.data import folder, images
-from ganjax.errors import UsageError, nearest, shortened
+from ganjax.errors import RunError, UsageError, nearest, shortened
 from ganjax.report import images as pictures
 from ganjax.report.progress import Progress
 from ganjax.sampling import Sampler
@@ -71,6 +71,11 @@ def run(command: Command, channels: Mapping[str, tuple[int, int]], multiple: int
             image, alpha = read(task.path, given)
             padded, crop = pad(image, multiple, least)
             answer = sampler(state, [0], conditions={source: _to_float(padded)[None]})
+            if not all(np.isfinite(x).all() for x in answer.values()):
+                raise RunError(
+                    f"{folder.shown(task.path)}: the model answers with NaN or infinity; "
+                    "choose an earlier one with --checkpoint="
+                )
             found = {name: pictures.to_uint8(x[0])[crop] for name, x in answer.items()}
             result = found[direction]
             pictures.save_png(out / f"{task.name}.png", with_alpha(result, alpha))

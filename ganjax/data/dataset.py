@@ -204,7 +204,7 @@ def part(dataset: Dataset, places: np.ndarray, split: str) -> Dataset:
         len(places),
         None if fetch is None else lambda indices: fetch(places[indices]),
         skipped=dataset.skipped,
-        names=[dataset.names[place] for place in places] if dataset.names else (),
+        names=[str(dataset.names[place]) for place in places.tolist()] if dataset.names else (),
     )
 
 

@@ -154,7 +154,9 @@ def _of_reader(
     """A set of what `read` gives at a place: what to call it, and its two sides."""
     stand_ins = StandIns(len(names), skip_corrupt)
     first, a, _ = stand_ins.read(read, 0)
-    shape = size or (a.shape[0], a.shape[1])
+    shape: tuple[int, int] = size or (a.shape[0], a.shape[1])
+
+    full = shape[0], shape[1], sum(pair.channels)
 
     def fit(place: int) -> np.ndarray:
         shown, *sides = read(place)
@@ -165,13 +167,11 @@ def _of_reader(
         return _stacked([(sides[0], sides[1])], pair, size)[0]
 
     def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
-        full = (*shape, sum(pair.channels))
         return {"image": images.stack(lambda i: stand_ins.read(fit, int(indices[i])), len(indices), full)}
 
     if size is None:  # so that a size that differs shows before anything is compiled
         for place in np.unique(np.linspace(0, len(names) - 1, folder.PROBED).astype(int)).tolist():
             stand_ins.read(fit, place)
-    full = (*shape, sum(pair.channels))
     return Dataset(name, split, full, 0, (), len(names), fetch, skipped=stand_ins.skipped, names=names)
 
 

@@ -431,7 +431,7 @@ class CycleRecipe(TranslationRecipe):
             held.sides,
             min(counts.values()),
             directions,
-            {"AtoB": self.channels, "BtoA": self.channels[::-1]},
+            {"AtoB": self.channels, "BtoA": (self.channels[1], self.channels[0])},
             2**self.halvings,
             least_side(self.halvings, self.blocks),
             metrics.judge(

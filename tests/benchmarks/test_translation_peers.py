@@ -167,4 +167,4 @@ def test_the_models_that_are_timed_have_as_many_parameters(name):
     for optimizer in model.gan.optimizers.values():
         update = optax.with_extra_args_support(optimizer).update
         updates, _ = update(start, optimizer.init(start), start, step=0)
-        np.testing.assert_allclose(updates, -2e-4 * np.sign(start), rtol=1e-4)
+        np.testing.assert_allclose(np.asarray(updates), -2e-4 * np.sign(start), rtol=1e-4)

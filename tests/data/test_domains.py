@@ -28,7 +28,7 @@ def test_pairs_have_two_sides():
     raw = source.read(places)
     batch = seen(source, raw, [0, 1, 2])
     assert (batch["A"].shape, batch["B"].shape) == ((3, 8, 8, 3), (3, 8, 8, 1))
-    np.testing.assert_array_equal(batch["B"], np.asarray(data.to_float(raw["image"]))[..., 3:])
+    np.testing.assert_array_equal(batch["B"], np.asarray(data.to_float(jnp.asarray(raw["image"])))[..., 3:])
     sides = source.sides(places)
     for name in "AB":
         np.testing.assert_array_equal(sides[name], batch[name])

@@ -139,9 +139,8 @@ def test_domains_as_cyclegan_lays_them(tmp_path):
     for domain, count in (("trainA", 4), ("trainB", 3), ("testA", 2)):
         for i in range(count):
             save(tmp_path / domain / f"{i}.png", (count,) * 3)
-    options = {"held_out": 0.34}
     found = {
-        split: data.load(str(tmp_path), split=split, **options).num_examples
+        split: data.load(str(tmp_path), split=split, held_out=0.34).num_examples
         for split in ("trainA", "testA", "trainB", "testB")
     }
     assert found == {"trainA": 4, "testA": 2, "trainB": 2, "testB": 1}

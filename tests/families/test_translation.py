@@ -2,6 +2,7 @@
 
 import functools
 import re
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -27,7 +28,7 @@ from tests.doubles import Recorder, compiled_fast
 __all__ = ["compiled_fast"]  # the fixture
 
 KEY = jax.random.key(0)
-FAST = {"xla_backend_optimization_level": 0}
+FAST: Any = {"xla_backend_optimization_level": 0}
 
 
 class Map(nn.Module):
@@ -185,7 +186,9 @@ def experiment():
     sets = load("random", image_size=2, channels=3), load("random", split="test", image_size=2, channels=3)
     gan = toy_cycle(pool_size=12, channels=(3, 3))
     source = Unpaired(*sets)
-    show = Show(2, 1, lambda samples, columns: None, lambda: source.sides(np.arange(2)))
+    show = Show(
+        2, 1, lambda samples, columns: np.zeros((1, 1, 3), np.uint8), lambda: source.sides(np.arange(2))
+    )
     return Experiment((Stage(gan, source, steps=5, batch_size=8),), show=show)
 
 
@@ -253,7 +256,7 @@ def test_both_phases_share_the_generators_passes(kind):
         gan, passes = translation(generator, discriminator, optimizers=optimizers), 1
     else:
         generator = ResidualGenerator(1, blocks=1, width=2, halvings=1)
-        both = dict.fromkeys(("AtoB", "BtoA"), generator)
+        both: dict[str, nn.Module] = dict.fromkeys(("AtoB", "BtoA"), generator)
         gan, passes = cycle(both, {"A": discriminator, "B": discriminator}, optimizers=optimizers), 2
     state = jax.eval_shape(lambda: create_state(gan, KEY, batch))
 
@@ -261,7 +264,7 @@ def test_both_phases_share_the_generators_passes(kind):
         step = jax.jit(functools.partial(train_step, gan, due=due))
         return products(step.lower(state, batch, KEY).compile(compiler_options=FAST))
 
-    keys = {"keys": jax.random.split(KEY, 2)} if kind == "pix2pix" else {}
+    keys: Any = {"keys": jax.random.split(KEY, 2)} if kind == "pix2pix" else {}
     variables = jax.eval_shape(lambda: generator.init(KEY, batch["A"], train=True))
 
     def forward(variables, images):

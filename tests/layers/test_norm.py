@@ -338,4 +338,4 @@ def test_instance_norm_of_one_image_is_batch_norm():
     theirs, _ = BatchNorm().apply(
         {"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"]
     )
-    np.testing.assert_allclose(ours.apply({"params": params}, x), theirs, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(apply(ours, {"params": params}, x), theirs, rtol=1e-4, atol=1e-5)

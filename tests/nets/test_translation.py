@@ -1,4 +1,5 @@
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,7 @@ def test_a_logit_sees_a_patch_of_so_many_pixels(patch, side):
     variables = jax.tree.map(lambda x: jnp.full(x.shape, 0.5), template)  # positive: nothing cancels
 
     def middle(images):
-        logits = network.apply(variables, images, train=True)
+        logits: Any = network.apply(variables, images, train=True)
         return logits[0, logits.shape[1] // 2, logits.shape[2] // 2, 0]
 
     gradient = jax.jit(jax.grad(middle), compiler_options=FAST)(jnp.ones(shape))[0]
