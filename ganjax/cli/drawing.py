@@ -1,11 +1,12 @@
 """How samples are drawn, as the flags say: what a family's `sample`, `latents` and `prepare` are given."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import flags as absl_flags
 
 from ganjax import random, sampling
@@ -16,6 +17,16 @@ from ganjax.gan import Gan, GanState
 def takes(function: Callable | None, option: str) -> bool:
     """Whether a function has an argument of that name."""
     return function is not None and option in inspect.signature(function).parameters
+
+
+def every(seeds: Sequence[int], labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Each seed with each label, a row a label: every seed for the first, then every seed for the second.
+
+    Returns:
+      uint32 seeds and int32 labels, [len(seeds) * len(labels)]; without labels [len(seeds)] and None.
+    """
+    all_labels = np.repeat(np.asarray(labels, np.int32), len(seeds)) if labels else None
+    return np.tile(np.asarray(seeds, np.uint32), max(len(labels), 1)), all_labels
 
 
 def options_of(flags: absl_flags.FlagValues, gan: Gan) -> dict[str, Any]:

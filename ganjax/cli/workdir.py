@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -286,6 +287,12 @@ def last_state(
     members.check_member(member, seed, seeds)
     state, meta = _whole_state(run, warn, checkpoint)
     return members.of(state, member, seeds), meta
+
+
+def chosen_state(command: Command, run: Run) -> tuple[GanState, dict[str, Any]]:
+    """`last_state` of the checkpoint and the member that the flags name; what it tells goes to stderr."""
+    flags = command.flags
+    return last_state(run, lambda text: print(text, file=sys.stderr), flags.checkpoint, flags.member)
 
 
 def _whole_state(run: Run, warn: Callable[[str], None], checkpoint: str) -> tuple[GanState, dict[str, Any]]:
