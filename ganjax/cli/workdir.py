@@ -103,7 +103,7 @@ def open_run(command: Command) -> Run:
     wanted = {"experiment": command.name, "config": settings.to_json(resolve(command, record["config"]))}
     if command.flags["seed"].present:
         wanted["seed"] = command.flags.seed
-    lines = _differences({key: record[key] for key in wanted}, wanted)
+    lines = _differences({key: record[key] for key in wanted}, wanted, command.module.Config)
     if lines:
         raise UsageError(
             f"{folder} holds another run: {'; '.join(lines)}. Leave that out, or name another --workdir."
@@ -200,7 +200,7 @@ def claimed(run: Run, locked_already: bool) -> Iterator[Run]:
         if (folder / "config.json").exists():  # also where another process has been quicker
             there = read_config(folder)
             identity = {key: run.record[key] for key in IDENTITY}
-            lines = _differences({key: there.get(key) for key in identity}, identity)
+            lines = _differences({key: there.get(key) for key in identity}, identity, type(run.config))
             if lines:
                 raise UsageError(
                     f"{folder} holds another run: {'; '.join(lines)}. Give this one a --workdir of its own."
@@ -211,11 +211,21 @@ def claimed(run: Run, locked_already: bool) -> Iterator[Run]:
         yield run
 
 
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """In words, what two runs differ in; of another experiment, that alone, for the rest follows from it."""
+def _differences(there: dict[str, Any], here: dict[str, Any], config_class: type) -> list[str]:
+    """In words, what two runs differ in; of another experiment, that alone, for the rest follows from it.
+
+    A setting that came after the run there is no difference while it has its default, for defaults of new
+    settings leave old runs as they were.
+    """
     if there["experiment"] != here["experiment"]:
         return settings.differences({"experiment": there["experiment"]}, {"experiment": here["experiment"]})
-    return settings.differences(there, here)
+    came_later = {
+        name: value
+        for name, value in settings.to_json(config_class()).items()
+        if name not in there["config"] and here["config"].get(name) == value
+    }
+    config = {name: value for name, value in here["config"].items() if name not in came_later}
+    return settings.differences(there, here | {"config": config})
 
 
 def _make(folder: epath.Path) -> None:

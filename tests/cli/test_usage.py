@@ -233,6 +233,19 @@ def test_a_workdir_with_another_run(run, trained, flags, message):
     assert_refused(run, argv, 2, f"holds another run: .*{message}.*--workdir of its own", trained)
 
 
+def test_a_run_from_before_a_setting_came(run, trained):
+    path = trained / "config.json"
+    record = json.loads(path.read_text())
+    del record["config"]["pause"], record["config"]["seeds"]
+    path.write_text(json.dumps(record))
+    argv = (f"--experiment={TOY}", f"--workdir={trained}")
+    for mode in ("sample", "train"):
+        answer = run(*argv, f"--mode={mode}", "--config.seeds=1")
+        assert answer.code == 0, answer.err
+        message = r"config\.pause is 0\.5 here and unknown there: another version"
+        assert_refused(run, (*argv, f"--mode={mode}", "--config.pause=0.5"), 2, message, trained)
+
+
 def test_a_workdir_whose_data_have_changed(run, tmp_path):
     path = tmp_path / "set.npz"
     for count in (10, 12):
