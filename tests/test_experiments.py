@@ -34,6 +34,10 @@ QUIET = Schedule(log_steps=1, preview_steps=0, save_minutes=0)
 ON_DEVICES = {"cgan_mnist", "gan_ring"}
 # Two steps of these are for the long tests: half a minute of compiling, or another one at other settings.
 LONG = {
+    "cgan_book_mnist",
+    "dcgan_upsampling_mnist",
+    "wgan_mnist",
+    "wgan_gp_mnist",
     "wgan_gp_cifar10",
     "lsgan_mnist",
     "hinge_mnist",
