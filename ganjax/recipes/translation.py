@@ -219,6 +219,9 @@ class PairedRecipe(TranslationRecipe):
 
     dataset: str = setting("", "pairs side by side: a folder of images, an .npz, or a TFDS name")
     direction: Literal["AtoB", "BtoA"] = setting("AtoB", "what is translated to what; A is the left side")
+    label_map: Literal["", "A", "B"] = setting(
+        "", "the domain that is a label map, against which classes are measured; none: neither is"
+    )
     l1: float = setting(100.0, "weight of the mean absolute difference from the target", minimum=0.0)
     stages: int | None = setting(
         None,
@@ -309,6 +312,7 @@ class PairedRecipe(TranslationRecipe):
                 [self.direction],
                 paired=True,
                 cycle=False,
+                label_maps=self.label_map,
             ),
         )
 
