@@ -5,7 +5,8 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-MODELS = ("cgan_book", "cgan_mnist", "dcgan64", "sngan_resnet32")  # of benchmarks.models, which imports jax
+# Of benchmarks.models, which imports jax
+MODELS = ("cgan_book", "cgan_mnist", "dcgan64", "sngan_resnet32", "biggan32")
 
 
 class Parser(argparse.ArgumentParser):

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from benchmarks.command_line import MODELS, Parser, one_of, positive, require_torch
+from benchmarks.command_line import Parser, one_of, positive, require_torch
 from ganjax.memory import keep_freed_memory
 
 PASSES = ("forward", "input_gradient", "weight_gradient")
@@ -264,7 +264,8 @@ def run(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", type=one_of(MODELS), help="only its layers: " + ", ".join(MODELS))
+    models = tuple(dict.fromkeys(model for layer in layers for model in layer.models))
+    parser.add_argument("--model", type=one_of(models), help="only its layers: " + ", ".join(models))
     batches = lambda text: [positive(int)(part) for part in text.split(",")]  # noqa: E731
     parser.add_argument("--batch", type=batches, default=[32, 128], help="several with commas (32,128)")
     parser.add_argument("--rounds", type=positive(int), default=5, help="rounds (5)")

@@ -1,7 +1,7 @@
 """The models that are measured: a `Gan` and a batch, by name. `benchmarks.peers` has the same in PyTorch."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,7 @@ from ganjax.families.adversarial import adversarial
 from ganjax.gan import Gan
 from ganjax.nets.book import BookDiscriminator, BookGenerator
 from ganjax.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+from ganjax.nets.residual import ResidualDiscriminator, ResidualGenerator
 from ganjax.nets.resnet import ResNetDiscriminator, ResNetGenerator
 
 
@@ -96,9 +97,24 @@ def sngan_resnet32(dtype: str) -> Model:
     return Model(gan, (32, 32, 3))
 
 
+def biggan32(dtype: str) -> Model:
+    """A small BigGAN: 128 channels throughout, attention at 16x16."""
+    options: Any = {"width": 32, "attention": 16, "dtype": jnp.dtype(dtype)}
+    gan = adversarial(
+        ResidualGenerator((32, 32, 3), 10, embedding=128, **options),
+        ResidualDiscriminator(10, **options),
+        latent_size=128,
+        num_classes=10,
+        loss=losses.HINGE,
+        optimizers={player: optim.adam(2e-4, b1=0.0) for player in ("generator", "discriminator")},
+    )
+    return Model(gan, (32, 32, 3), 10)
+
+
 MODELS: dict[str, Callable[[str], Model]] = {
     "cgan_book": cgan_book,
     "cgan_mnist": cgan_mnist_default,
     "dcgan64": dcgan64,
     "sngan_resnet32": sngan_resnet32,
+    "biggan32": biggan32,
 }

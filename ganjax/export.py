@@ -30,6 +30,7 @@ from ganjax.checkpoint import fingerprint, flatten
 from ganjax.errors import RunError, UsageError, one_line
 from ganjax.gan import Array, Gan, GanState
 from ganjax.report.files import write_atomically, writing
+from ganjax.sampling import prepared
 
 WEIGHTS = "generator.safetensors"
 DESCRIPTION = "generator.json"
@@ -110,7 +111,7 @@ def export_generator(
     folder = epath.Path(folder).expanduser()
     check_folder(folder)
     state_fingerprint = fingerprint(state)
-    state = state.replace(opt_state={})
+    state = prepared(gan, state)[0].replace(opt_state={})
     shapes = shapes_of(state)
     image_shape, latent_shape = sample_shapes(gan, shapes, num_classes)
     leaves = flatten(state)

@@ -117,7 +117,9 @@ class Phase(NamedTuple):
       loss: (the player's params, state, batch, context) -> (scalar, Effects).
       due: a host function of the step in the stage.
       stream: phases of one stream draw the same random numbers in a step; default: the player's own.
-      accumulate: micro-batches to one update.
+      accumulate: micro-batches to one update, whose gradients are averaged. Each has every `accumulate`-th
+        example of the global batch; its batch statistics are its own, and statistics and carry go through
+        the micro-batches in turn.
     """
 
     player: str
@@ -138,19 +140,22 @@ class Gan(NamedTuple):
       sample: (state, keys [n], conditions or None, **options) -> images [n, H, W, C] in [-1, 1], or
         whatever else the family generates (the experiment's `Show` says how it is shown). Uses the averaged
         parameters where there are any.
-      latents: keys [n] -> the latents [n, Z] that `sample` draws from these keys, and takes instead of
-        them as `latents=`; None for a family without.
+      latents: (keys [n], **options) -> the latents [n, Z] that `sample` draws from these keys, and takes
+        instead of them as `latents=`; None for a family without.
       ema: player -> decay in [0, 1] as a function of the step.
       constrain: player -> projection of its params, applied after init and after every update.
+      prepare: (trained state on the host, **options) -> the state that is sampled from in its place, and what
+        protocols say of it; None: the state serves as it is.
     """
 
     init: Callable[[Array, Batch], tuple[dict, dict, Tree]]
     phases: tuple[Phase, ...]
     optimizers: Mapping[str, optax.GradientTransformation]
     sample: Callable[..., Array]
-    latents: Callable[[Array], Array] | None = None
+    latents: Callable[..., Array] | None = None
     ema: Mapping[str, Callable[[Array], Array]] = {}
     constrain: Mapping[str, Callable[[Tree], Tree]] = {}
+    prepare: Callable[..., tuple[GanState, Mapping[str, Any]]] | None = None
 
 
 class Stage(NamedTuple):

@@ -27,7 +27,7 @@ from ganjax.export import DESCRIPTION, FROM_LATENTS, FROM_SEEDS, LATENTS, WEIGHT
 from ganjax.gan import Array, Experiment, Gan, GanState
 from ganjax.loop import abstract_state
 from ganjax.parallel import Program
-from ganjax.sampling import Sampler, checked_seeds, in_chunks
+from ganjax.sampling import Sampler, checked_seeds, in_chunks, prepared
 
 PACKAGE = "ganjax.experiments"  # whose modules may be imported because a file names them
 _CHUNK = 64  # images at a time, as --mode=sample draws them
@@ -240,8 +240,9 @@ def _trained(folder: epath.Path, module: ModuleType | None, member: int) -> Gene
     if experiment.seeds > 1:
         state = members.of(state, member, experiment.seeds)
         meta = {**meta, "fingerprint": fingerprint(state)}
-    state = state.replace(opt_state={})
-    gan, shapes = experiment.stages[meta["stage"]].gan, exports.shapes_of(state)
+    gan = experiment.stages[meta["stage"]].gan
+    state = prepared(gan, state)[0].replace(opt_state={})
+    shapes = exports.shapes_of(state)
     image_shape, latent_shape = exports.sample_shapes(gan, shapes, experiment.num_classes)
     description = {
         "experiment": record["experiment"],

@@ -353,6 +353,20 @@ def feature_matching(
     return jnp.sum(jnp.square(mean(real_features) - mean(fake_features)))
 
 
+def classification(class_logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """-log p(label), [n]: what both players of an AC-GAN minimise besides.
+
+    Args:
+      class_logits: [n, classes], of an auxiliary classifier in the discriminator.
+      labels: int [n].
+    References:
+      Odena et al. 2017, "Conditional image synthesis with auxiliary classifier GANs", equation 3.
+    """
+    chex.assert_rank([class_logits, labels], [2, 1])
+    log_shares = jax.nn.log_softmax(class_logits.astype(jnp.float32))
+    return -jnp.take_along_axis(log_shares, labels[:, None], axis=1)[:, 0]
+
+
 def _beside(values: jax.Array, logits: jax.Array) -> jax.Array:
     """[n] as [n, 1, ...], to broadcast against logits."""
     return values.reshape(values.shape + (1,) * (logits.ndim - 1))

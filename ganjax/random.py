@@ -60,3 +60,24 @@ def uniform(keys: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.floa
 def randint(keys: jax.Array, minimum: int, maximum: int) -> jax.Array:
     """Integers int32 [n] in [minimum, maximum): one from each of the `keys` [n]."""
     return jax.vmap(lambda key: jax.random.randint(key, (), minimum, maximum, jnp.int32))(keys)
+
+
+def truncated_normal(
+    keys: jax.Array, shape: tuple[int, ...], bound: float, dtype: DTypeLike = jnp.float32
+) -> jax.Array:
+    """Standard normal within [-bound, bound], [n, *shape]: `normal(keys, shape)` with every entry that lies
+    beyond drawn again until it does not.
+
+    Args:
+      keys: PRNG keys [n].
+      shape: of each draw.
+      bound: above 0.
+    """
+
+    def draw(key: jax.Array) -> jax.Array:
+        first = jax.random.normal(key, shape, dtype)
+        # What is drawn again and again until it lies within has this distribution.
+        again = jax.random.truncated_normal(stream(key, "again"), -bound, bound, shape, dtype)
+        return jnp.where(jnp.abs(first) <= bound, first, again)
+
+    return jax.vmap(draw)(keys)

@@ -56,7 +56,8 @@ class Sampler:
         Args:
           state: of the gan, on the host or one device.
           seeds: n integers in [0, 2^32).
-          labels: n labels for a conditional model.
+          labels: n labels for a conditional model, or shares of its classes, float [n, classes], where its
+            networks take mixtures.
           latents: [n, Z] in place of those that the seeds give.
           options: the family's own, static and hashable.
         Raises:
@@ -65,7 +66,8 @@ class Sampler:
         options = dict(options or {})
         inputs = {"seeds": checked_seeds(seeds)}
         if labels is not None:
-            inputs["labels"] = np.asarray(labels, np.int32)
+            labels = np.asarray(labels)
+            inputs["labels"] = labels.astype(np.float32 if labels.ndim > 1 else np.int32)
         if latents is not None:
             inputs["latents"] = np.asarray(latents, np.float32)
         n = len(inputs["seeds"])
@@ -80,7 +82,7 @@ class Sampler:
             extra = {"latents": inputs["latents"]} if "latents" in inputs else {}
             return self._gan.sample(state, keys, inputs.get("labels"), **extra, **options)
 
-        program = (tuple(inputs), tuple(sorted(options.items())))
+        program = (tuple((name, x.ndim) for name, x in inputs.items()), tuple(sorted(options.items())))
         if program not in self._programs:
             self._programs[program] = Program(jax.jit(draw))
         draw_chunk = self._programs[program]
@@ -103,11 +105,32 @@ def in_chunks(
     return np.concatenate(images)
 
 
-def latents(gan: Gan, seeds: Sequence[int] | np.ndarray) -> np.ndarray:
-    """The latents [n, Z] of n seeds. Raises ValueError if the gan has none, or for seeds out of range."""
+def latents(
+    gan: Gan, seeds: Sequence[int] | np.ndarray, options: Mapping[str, Any] | None = None
+) -> np.ndarray:
+    """The latents [n, Z] of n seeds, with the family's options of drawing them.
+
+    Raises:
+      ValueError: the gan has none, or a seed is out of range.
+    """
     if gan.latents is None:
         raise ValueError("this model has no latents to go between")
-    return np.asarray(gan.latents(random.from_seeds(checked_seeds(seeds))))
+    return np.asarray(gan.latents(random.from_seeds(checked_seeds(seeds)), **(options or {})))
+
+
+def prepared(
+    gan: Gan, state: GanState, options: Mapping[str, Any] | None = None
+) -> tuple[GanState, Mapping[str, Any]]:
+    """The state that is sampled from in the place of a trained one, and what protocols say of it.
+
+    Raises:
+      ValueError: there are options, and the gan prepares nothing.
+    """
+    if gan.prepare is not None:
+        return gan.prepare(state, **(options or {}))
+    if options:
+        raise ValueError(f"this model has no {', '.join(options)}: it is sampled from as it was trained")
+    return state, {}
 
 
 def checked_seeds(seeds: Sequence[int] | np.ndarray) -> np.ndarray:

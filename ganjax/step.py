@@ -7,7 +7,7 @@ The same `key` serves every step: the state's step number is folded in. Put the 
 `jax.jit(functools.partial(train_step, gan))`, or `pmap` with `axis_name`; `ganjax.parallel` does so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -126,15 +126,17 @@ def _descend(
     player = phase.player
     context = context._replace(key=random.stream(context.key, phase.stream or player))
     gradient = jax.value_and_grad(phase.loss, has_aux=True)
-    parts = _split(batch, context.index, phase.accumulate)
-    gradients: list[Tree] = []
-    metrics: list[dict[str, Array]] = []
-    for part, index in parts:
-        (_, effects), grads = gradient(state.params[player], state, part, context._replace(index=index))
-        state = _keep(state, player, effects)
-        gradients.append(grads)
-        metrics.append({name: jnp.asarray(x, jnp.float32) for name, x in effects.metrics.items()})
-    grads, values = context.mean((_average(gradients), _average(metrics)))
+
+    def part(state: GanState, examples: Batch, index: Array) -> tuple[GanState, tuple[Tree, Tree]]:
+        (_, effects), grads = gradient(state.params[player], state, examples, context._replace(index=index))
+        metrics = {name: jnp.asarray(x, jnp.float32) for name, x in effects.metrics.items()}
+        return _keep(state, player, effects), (grads, metrics)
+
+    if phase.accumulate == 1:
+        state, means = part(state, batch, context.index)
+    else:
+        state, means = _over_parts(part, state, *_split(batch, context.index, phase.accumulate))
+    grads, values = context.mean(means)
     optimizer = optax.with_extra_args_support(gan.optimizers[player])
     updates, opt_state = optimizer.update(
         grads, state.opt_state[player], state.params[player], step=state.step
@@ -154,18 +156,55 @@ def _keep(state: GanState, player: str, effects: Effects) -> GanState:
     return state.replace(stats=stats, carry=state.carry if effects.carry is None else effects.carry)
 
 
-def _split(batch: Batch, index: Array, parts: int) -> list[tuple[Batch, Array]]:
+def _split(batch: Batch, index: Array, parts: int) -> tuple[Batch, Array]:
+    """Micro-batches, [n, ...] to [parts, n / parts, ...], and their examples' places.
+
+    Each has every `parts`-th example, so that it has the same ones however the batch is split over devices.
+    """
     size = index.shape[0]
     if parts < 1 or size % parts:
         raise ValueError(f"accumulate={parts} micro-batches do not divide the (local) batch of {size}")
-    n = size // parts
-    return [
-        (jax.tree.map(lambda x: x[i * n : (i + 1) * n], batch), index[i * n : (i + 1) * n])
-        for i in range(parts)
-    ]
+
+    def dealt(x: Array) -> Array:
+        return jnp.moveaxis(x.reshape(size // parts, parts, *x.shape[1:]), 1, 0)
+
+    return jax.tree.map(dealt, batch), dealt(index)
+
+
+def looped() -> bool:
+    """Whether micro-batches go through one loop, which compiles one and holds the results of one at a time.
+
+    Not on a CPU: there XLA runs convolutions inside a loop on one thread.
+    """
+    return jax.default_backend() != "cpu"
+
+
+def _over_parts(
+    part: Callable[[GanState, Batch, Array], tuple[GanState, Tree]],
+    state: GanState,
+    batches: Batch,
+    indices: Array,
+) -> tuple[GanState, Tree]:
+    """The state after all micro-batches in turn, and the mean of what `part` gives of each."""
+    count = indices.shape[0]
+    if not looped():
+        found = []
+        for i in range(count):
+            state, values = part(state, jax.tree.map(lambda x, i=i: x[i], batches), indices[i])
+            found.append(values)
+        return state, _average(found)
+
+    def body(carry: tuple[Tree, Tree], inputs: tuple[Batch, Array]) -> tuple[tuple[Tree, Tree], None]:
+        (stats, memory), total = carry
+        after, values = part(state.replace(stats=stats, carry=memory), *inputs)
+        return ((after.stats, after.carry), jax.tree.map(jnp.add, total, values)), None
+
+    form = jax.eval_shape(lambda: part(state, jax.tree.map(lambda x: x[0], batches), indices[0])[1])
+    total = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), form)
+    carry, _ = jax.lax.scan(body, ((state.stats, state.carry), total), (batches, indices))
+    (stats, memory), total = carry
+    return state.replace(stats=stats, carry=memory), jax.tree.map(lambda x: x / count, total)
 
 
 def _average(trees: list) -> Tree:
-    if len(trees) == 1:
-        return trees[0]
     return jax.tree.map(lambda *xs: sum(xs[1:], xs[0]) / len(xs), *trees)

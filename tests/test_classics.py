@@ -164,6 +164,8 @@ MINUTES = {
     "hinge_mnist": 20,
     "ragan_mnist": 20,
     "wgan_gp_mnist": 20,
+    "sngan_mnist": 40,
+    "sagan_mnist": 40,
     "cgan_book_mnist": 60,
     "wgan_mnist": 60,
 }

@@ -41,6 +41,15 @@ LONG = {
     "dcgan_64",
     "dcgan_cifar10",
     "cgan_cifar10",
+    "sngan_mnist",
+    "sngan_cifar10",
+    "sngan_cond_cifar10",
+    "sagan_mnist",
+    "sagan_cifar10",
+    "sagan_128",
+    "biggan_cifar10",
+    "biggan_128",
+    "biggan_deep_128",
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 from toys import BATCH, CRITIC, GENERATOR, criticise, plane_gan, real_points
 
 from ganjax import losses, optim, random
+from ganjax import step as step_module
 from ganjax.gan import Effects, Phase
 from ganjax.step import create_state, step_context, train_step
 
@@ -255,8 +256,10 @@ def test_optimizers_are_given_the_runs_step():
     assert moves == [False, False, False, False, False, True, False]
 
 
+@pytest.mark.parametrize("looped", [False, True])
 @pytest.mark.parametrize("parts", [2, 4])
-def test_accumulated_micro_batches_are_the_whole_batch(state, parts):
+def test_accumulated_micro_batches_are_the_whole_batch(state, parts, looped, monkeypatch):
+    monkeypatch.setattr(step_module, "looped", lambda: looped)  # as on an accelerator, or as on a CPU
     gan = plane_gan(ema=AVERAGED, accumulate=parts)
     whole, metrics = train_step(plane_gan(ema=AVERAGED), state, real_points(), KEY)
     split, split_metrics = train_step(gan, state, real_points(), KEY)
@@ -265,6 +268,16 @@ def test_accumulated_micro_batches_are_the_whole_batch(state, parts):
     # Statistics and carry go through the micro-batches one after another.
     assert split.stats[CRITIC]["passes"] == parts
     assert split.carry == 2 * parts
+
+
+def test_a_micro_batch_has_the_same_examples_on_any_number_of_devices():
+    """Those whose place in the global batch leaves one remainder, whichever device they are on."""
+    whole = step_module._split(real_points(), jnp.arange(8), 2)
+    halves = [step_module._split(real_points()[i : i + 4], jnp.arange(i, i + 4), 2) for i in (0, 4)]
+    np.testing.assert_array_equal(whole[1], [[0, 2, 4, 6], [1, 3, 5, 7]])
+    for part in range(2):
+        np.testing.assert_array_equal(whole[0][part], np.concatenate([half[0][part] for half in halves]))
+        np.testing.assert_array_equal(whole[1][part], np.concatenate([half[1][part] for half in halves]))
 
 
 @pytest.mark.parametrize("parts", [3, 16, 0])

@@ -5,7 +5,7 @@ Written from the papers for speed in PyTorch's own idiom; tests/benchmarks/ show
 
 from collections.abc import Callable
 
-from benchmarks.peers import book, conditional, dcgan, resnet
+from benchmarks.peers import book, conditional, dcgan, residual, resnet
 from benchmarks.peers.step import Recipe, Trainer
 
 __all__ = ["PEERS", "Recipe", "Trainer"]
@@ -54,9 +54,24 @@ def sngan_resnet32() -> Recipe:
     )
 
 
+def biggan32() -> Recipe:
+    generator = residual.ResidualGenerator(32, 10, 128, 32, embedding=128, attention=16)
+    discriminator = residual.ResidualDiscriminator(32, 10, 32, attention=16)
+    return Recipe(
+        generator,
+        discriminator,
+        (residual.names(generator), residual.names(discriminator)),
+        latent_size=128,
+        num_classes=10,
+        hinge=True,
+        betas=(0.0, 0.999),
+    )
+
+
 PEERS: dict[str, Callable[[], Recipe]] = {
     "cgan_book": cgan_book,
     "cgan_mnist": cgan_mnist,
     "dcgan64": dcgan64,
     "sngan_resnet32": sngan_resnet32,
+    "biggan32": biggan32,
 }

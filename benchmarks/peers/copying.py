@@ -7,7 +7,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.peers.layers import ConditionalBatchNorm2d, SpectralConv2d, SpectralLinear
+from benchmarks.peers.layers import (
+    ConditionalBatchNorm2d,
+    SpectralConv2d,
+    SpectralEmbedding,
+    SpectralLinear,
+)
 
 Tree = Mapping[str, Any]
 
@@ -47,6 +52,8 @@ def convert(part: nn.Module, name: str, value: np.ndarray) -> np.ndarray:
         return value
     if isinstance(part, nn.ConvTranspose2d):  # PyTorch's is the gradient of a convolution: its taps run back
         return value[::-1, ::-1].transpose(2, 3, 0, 1)
+    if isinstance(part, nn.Conv2d) and value.ndim == 2:  # of 1x1 pixels, a product in linen
+        return value.T[:, :, None, None]
     return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
 
 
@@ -60,22 +67,21 @@ def _values(part: nn.Module, variables: Tree) -> dict[str, np.ndarray]:
             "norm.running_mean": running["mean"],
             "norm.running_var": running["var"],
         }
+    vectors = {}
+    if isinstance(part, SpectralConv2d | SpectralLinear | SpectralEmbedding):
+        vectors = {name: variables["spectral"][name] for name in ("u", "v")}
     if isinstance(part, nn.BatchNorm2d):
         running = variables["batch_stats"]
-        return {
-            "weight": params["scale"],
-            "bias": params["bias"],
-            "running_mean": running["mean"],
-            "running_var": running["var"],
-        }
+        affine = {"weight": params["scale"], "bias": params["bias"]} if part.affine else {}
+        return affine | {"running_mean": running["mean"], "running_var": running["var"]}
     if isinstance(part, nn.Embedding):
-        return {"weight": params["embedding"]}
+        return {"weight": params["embedding"], **vectors}
+    if "share" in params:  # of attention; its layers have names of their own
+        return {"share": params["share"]}
     values = {"weight": convert(part, "kernel", np.asarray(params["kernel"]))}
     if "bias" in params:
         values["bias"] = params["bias"]
-    if isinstance(part, SpectralConv2d | SpectralLinear):
-        values |= {name: variables["spectral"][name] for name in ("u", "v")}
-    return values
+    return values | vectors
 
 
 def _at(tree: Tree, path: str) -> Any:

@@ -41,6 +41,21 @@ class ConditionalBatchNorm2d(nn.Module):
         return torch.addcmul(shift, self.norm(x), 1 + gamma)
 
 
+class EmbeddedBatchNorm2d(nn.Module):
+    """Batch normalisation with a scale 1 + gamma and a shift that are linear in a vector."""
+
+    def __init__(self, channels: int, vector: int, spectral: bool):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        make = SpectralLinear if spectral else nn.Linear
+        self.gamma = make(vector, channels, bias=False)
+        self.shift = make(vector, channels, bias=False)
+
+    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        gamma, shift = self.gamma(vector)[:, :, None, None], self.shift(vector)[:, :, None, None]
+        return torch.addcmul(shift, self.norm(x), 1 + gamma)
+
+
 class _Spectral(nn.Module):
     """The vectors of a power iteration, and the weight over its estimated spectral norm.
 
@@ -74,8 +89,8 @@ class _Spectral(nn.Module):
 class SpectralConv2d(nn.Conv2d, _Spectral):
     """Convolution of stride 1 that keeps the size, the weight spectrally normalised."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int):
-        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool = True):
+        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
         self.add_vectors()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,9 +100,29 @@ class SpectralConv2d(nn.Conv2d, _Spectral):
 class SpectralLinear(nn.Linear, _Spectral):
     """Linear map, the weight spectrally normalised."""
 
-    def __init__(self, in_features: int, out_features: int):
-        super().__init__(in_features, out_features)
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        super().__init__(in_features, out_features, bias)
         self.add_vectors()
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.normalised_weight(), self.bias)
+
+
+class SpectralEmbedding(nn.Embedding, _Spectral):
+    """Vectors by class, the table spectrally normalised. As a map of one-hot labels it is the transposed
+    weight."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int):
+        super().__init__(num_embeddings, embedding_dim)
+        self.register_buffer("u", F.normalize(torch.randn(embedding_dim), dim=0))
+        self.register_buffer("v", F.normalize(torch.randn(num_embeddings), dim=0))
+
+    def forward(self, labels: Tensor) -> Tensor:
+        u, v = self.u, self.v
+        if self.training:
+            with torch.no_grad():
+                v = F.normalize(torch.mv(self.weight, u), dim=0)
+                u = F.normalize(torch.mv(self.weight.t(), v), dim=0)
+                self.u.copy_(u)
+                self.v.copy_(v)
+        return F.embedding(labels, self.weight / torch.dot(v, torch.mv(self.weight, u)))

@@ -88,7 +88,7 @@ def _evaluate_sets(overrides: dict[str, str], values: flags.FlagValues) -> int:
     """--mode=evaluate of two sets of images: there is no run, so what belongs to one is refused."""
     for key in overrides:
         raise UsageError(f"--config.{key} does nothing with --fake, which is judged without an experiment")
-    for name in ("experiment", "workdir", "seed", "checkpoint", "num_samples"):
+    for name in ("experiment", "workdir", "seed", "checkpoint", "num_samples", *_OF_DRAWING):
         if values[name].present:
             raise UsageError(f"--{name} does nothing with --fake, which is judged without a run")
     _refuse_foreign_flags(values, "evaluate")
@@ -135,10 +135,11 @@ def _mode(name: str) -> Callable[[Command], int]:
 # A mode's module is imported when it is asked for: it imports jax.
 MODES = {
     name: functools.partial(_mode, name)
-    for name in ("train", "sample", "interpolate", "evaluate", "plot", "export")
+    for name in ("train", "sample", "interpolate", "attention", "evaluate", "plot", "export")
 }
 
 _ANY = tuple(MODES)
+_OF_DRAWING = ("truncation", "truncation_mode", "standing_statistics")
 _BELONGS_TO = {
     "workdir": _ANY,
     "seed": _ANY,
@@ -159,11 +160,16 @@ _BELONGS_TO = {
     "keep_best": ("train",),
     "log_steps": ("train",),
     "preview_steps": ("train",),
-    "checkpoint": ("sample", "interpolate", "evaluate", "export"),
-    "member": ("sample", "interpolate", "export"),
-    "seeds": ("sample", "interpolate"),
-    "labels": ("sample", "interpolate"),
-    "out": ("sample", "interpolate", "evaluate", "plot", "export"),
+    "checkpoint": ("sample", "interpolate", "attention", "evaluate", "export"),
+    "member": ("sample", "interpolate", "attention", "export"),
+    "seeds": ("sample", "interpolate", "attention"),
+    "labels": ("sample", "interpolate", "attention"),
+    "out": ("sample", "interpolate", "attention", "evaluate", "plot", "export"),
+    "truncation": ("sample", "interpolate", "attention", "evaluate"),
+    "truncation_mode": ("sample", "interpolate", "attention", "evaluate"),
+    "standing_statistics": ("sample", "interpolate", "attention", "evaluate"),
+    "between": ("interpolate",),
+    "queries": ("attention",),
     "frames": ("interpolate",),
     "fps": ("interpolate",),
     "metrics": ("train", "evaluate", "plot"),
@@ -192,7 +198,8 @@ def _define() -> flags.FlagValues:
     text(
         "mode",
         "train",
-        "What to do: train, sample, interpolate, evaluate, plot, export, list, or what the family adds.",
+        "What to do: train, sample, interpolate, attention, evaluate, plot, export, list, or what the family "
+        "adds.",
     )
     text("workdir", None, "The run's folder. Default: runs/EXPERIMENT-seedSEED.")
     integer("seed", 0, "Of everything random in training.", 0, 2**32 - 1)
@@ -269,26 +276,65 @@ def _define() -> flags.FlagValues:
     text(
         "checkpoint",
         "last",
-        "sample, interpolate, evaluate, export: which: last, best (of a run with --keep_best) or a step; "
-        "evaluate: also all.",
+        "sample, interpolate, attention, evaluate, export: which: last, best (of a run with --keep_best) or "
+        "a step; evaluate: also all.",
     )
     integer(
         "member",
         0,
-        "sample, interpolate, export: of a run of several seeds (--config.seeds), whose model; 0: the first.",
+        "sample, interpolate, attention, export: of a run of several seeds (--config.seeds), whose model; "
+        "0: the first.",
         0,
     )
-    text("seeds", None, "sample, interpolate: which latents, as in 0-63 or 1,5,9-12.")
+    text("seeds", None, "sample, interpolate, attention: which latents, as in 0-63 or 1,5,9-12.")
     text(
-        "labels", None, "sample, interpolate: which classes, as in 0-9; every seed is drawn for every label."
+        "labels",
+        None,
+        "sample, interpolate, attention: which classes, as in 0-9; every seed is drawn for every label.",
     )
     text(
         "out",
         None,
         "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif or a folder for both. "
+        "attention: a .png. "
         "evaluate: a .json. plot: a .png. export: a folder. Default: in the workdir.",
     )
-    integer("frames", 8, "interpolate: frames from one seed to the next.", 1, 10_000)
+    flags.DEFINE_float(
+        "truncation",
+        None,
+        "sample, interpolate, attention, evaluate: the bound of latents' entries: less of it, more fidelity "
+        "and less variety.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "truncation_mode",
+        None,
+        ["resample", "clamp"],
+        "sample, interpolate, attention, evaluate: entries of latents beyond --truncation are drawn again "
+        "(resample, the default), or set to it (clamp).",
+        flag_values=values,
+    )
+    integer(
+        "standing_statistics",
+        None,
+        "sample, interpolate, attention, evaluate: the batch statistics that samples are drawn with are "
+        "measured over so many batches; 0: the running ones. Default: the experiment's.",
+        0,
+        1_000_000,
+    )
+    flags.DEFINE_enum(
+        "between",
+        "seeds",
+        ["seeds", "labels"],
+        "interpolate: what is gone between: seeds, a row a label, or labels, a row a seed.",
+        flag_values=values,
+    )
+    text(
+        "queries",
+        None,
+        "attention: whose attention is shown: pixels, as in 14x14,7x20 (row x column). Default: five.",
+    )
+    integer("frames", 8, "interpolate: frames from one seed, or label, to the next.", 1, 10_000)
     integer("fps", 12, "interpolate: frames a second of the GIF.", 1, 50)
     text(
         "metrics",

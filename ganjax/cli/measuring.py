@@ -10,8 +10,9 @@ import numpy as np
 from absl import flags as absl_flags
 
 from ganjax import data, sampling
+from ganjax.cli import drawing
 from ganjax.errors import UsageError, nearest
-from ganjax.gan import Experiment, GanState
+from ganjax.gan import Experiment, Gan, GanState
 from ganjax.metrics import sets, suite
 from ganjax.metrics.classifier import Classifier, cached_classifier
 from ganjax.metrics.judge import METRICS as OF_JUDGE
@@ -76,6 +77,7 @@ class Measurer:
         self._announce = announce
         self._made: dict[Any, Any] = {}
         self.neighbours: np.ndarray | None = None
+        self._facts: dict[str, Any] = {}  # what protocols say of the latest measurement's state and latents
         self.count: int = flags.num_samples
         classes = experiment.num_classes
         if classes and self.count % classes:
@@ -101,25 +103,30 @@ class Measurer:
         return tuple(dict.fromkeys(found))
 
     def drawn(self, state: GanState, step: int) -> dict[str, Any]:
-        """What every protocol says of how samples were drawn."""
+        """What every protocol says of how samples were drawn, those that were measured last."""
         weights = "averaged" if state.ema else "last"
-        return {"seeds": f"0-{self.count - 1}", "step": step, "weights": weights}
+        return {"seeds": f"0-{self.count - 1}", "step": step, "weights": weights, **self._facts}
 
     def measure(self, index: int, state: GanState, step: int) -> Results:
         """What the metrics say of a stage's state, of one member, after `step` steps of the run."""
         stage, classes = self._experiment.stages[index], self._experiment.num_classes
         labels = np.repeat(np.arange(classes), self.count // classes) if classes else None
         sampler = self._once(("sampler", index), lambda: self._sampler(index))
+        options = drawing.options_of(self._flags, stage.gan)
         if self._experiment.judge is not None:
+            state = self._prepared(stage.gan, state, options)
             self._say_drawing(step)
-            samples = sampler(state, np.arange(self.count), labels)
+            samples = sampler(state, np.arange(self.count), labels, options=options)
             found = dict(self._experiment.judge.results(samples, labels))
         else:
             dataset = _dataset(stage.data)
             self._make_ready(dataset)
+            state = self._prepared(stage.gan, state, options)
             self._say_drawing(step)
-            generated = sets.of_model(sampler, state, self.count, dataset.image_shape, labels, classes)
-            found = self._of_images(dataset, generated, self._generator(index, state))
+            generated = sets.of_model(
+                sampler, state, self.count, dataset.image_shape, labels, classes, options=options
+            )
+            found = self._of_images(dataset, generated, self._generator(index, state, options))
         for name in self.asked:
             check_metric(name, found)
         drawn = self.drawn(state, step)
@@ -127,6 +134,13 @@ class Measurer:
             name: {**found[name], "protocol": {**found[name]["protocol"], **drawn}}
             for name in self.asked or found
         }
+
+    def _prepared(self, gan: Gan, state: GanState, options: dict[str, Any]) -> GanState:
+        """The state that is sampled from, which protocols are told of."""
+        state, facts = drawing.prepared(self._flags, gan, state)
+        mode = {"truncation_mode": "resample"} if drawing.takes(gan.sample, "truncation_mode") else {}
+        self._facts = {**(mode | options if options else {}), **facts}
+        return state
 
     def _say_drawing(self, step: int) -> None:
         if self._announce:
@@ -236,16 +250,19 @@ class Measurer:
             lpips=self._lpips,
         )
 
-    def _generator(self, index: int, state: GanState) -> suite.Generator | None:
+    def _generator(self, index: int, state: GanState, options: Mapping[str, Any]) -> suite.Generator | None:
         gan = self._experiment.stages[index].gan
         if gan.latents is None:
             return None
         sampler = self._once(("small sampler", index), lambda: Sampler(gan, chunk=PATH_BATCH))
 
-        def draw(latents: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
-            return sampler(state, np.arange(len(latents)), labels, latents=latents)
+        of_latents = drawing.of_latents(gan, options)
+        others = {name: value for name, value in options.items() if name not in of_latents}
 
-        return suite.Generator(lambda seeds: sampling.latents(gan, seeds), draw, PATH_BATCH)
+        def draw(latents: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+            return sampler(state, np.arange(len(latents)), labels, latents=latents, options=others)
+
+        return suite.Generator(lambda seeds: sampling.latents(gan, seeds, of_latents), draw, PATH_BATCH)
 
     def _classifier(self, dataset: data.Dataset) -> Classifier:
         def make() -> Classifier:

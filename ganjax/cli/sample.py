@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from ganjax import config as settings
-from ganjax.cli import workdir
+from ganjax.cli import drawing, workdir
 from ganjax.cli.command import Command
 from ganjax.errors import UsageError
 from ganjax.gan import Experiment
@@ -46,10 +46,12 @@ def run(command: Command) -> int:
         command.flags.member,
     )
     gan = run.experiment.stages[meta["stage"]].gan
+    options = drawing.options_of(command.flags, gan)
+    state, _ = drawing.prepared(command.flags, gan, state)
     # A row a label: every seed for the first, then every seed for the second.
     all_seeds = np.tile(np.asarray(seeds, np.uint32), max(len(labels), 1))
     all_labels = np.repeat(np.asarray(labels, np.int32), len(seeds)) if labels else None
-    samples = Sampler(gan)(state, all_seeds, all_labels)
+    samples = Sampler(gan)(state, all_seeds, all_labels, options=options)
     if out.suffix == ".npz":
         drawn = {"image": pictures.to_uint8(samples)} if show is None else {"sample": samples}
         arrays = {**drawn, "seed": all_seeds.astype(np.int64)}

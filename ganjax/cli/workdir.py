@@ -149,12 +149,18 @@ def plan(command: Command) -> Run:
 
     experiment = _build(command, config, load)
     for stage in experiment.stages:
-        arrangement(
+        placed = arrangement(
             command.flags.parallel,
             stage.batch_size,
             command.flags.model_parallel,
             command.flags.deterministic,
         )
+        micro_batches = max(phase.accumulate for phase in stage.gan.phases)
+        if stage.batch_size // placed.parts % micro_batches:
+            raise UsageError(
+                f"--config.batch_size={stage.batch_size}: it does not split evenly over {placed.parts} "
+                f"devices times {micro_batches} micro-batches (accumulate)"
+            )
     if not experiment.evaluate_every:  # or `ganjax.cli.train` does, which knows what is measured
         check_metric(command, experiment)
     members.check(command.flags.seed, experiment.seeds)

@@ -9,7 +9,9 @@ Networks are linen modules, called as
 Images may have any shape after the first axis. A module whose `__call__` has a parameter `keys` is given
 PRNG keys [n], one an example, for what it draws itself, such as dropout. One that has an attribute
 `axis_name` takes its batch statistics over the devices of that axis. A discriminator that sows "features"
-[n, F] into "intermediates" can be matched by its features.
+[n, F] into "intermediates" can be matched by its features; one that sows "class_logits" [n, classes] can
+be an auxiliary classifier. A generator that sows "attention" can be asked for it; one whose labels may be
+shares of the classes, float [n, classes], draws mixtures.
 """
 
 import inspect
@@ -22,6 +24,7 @@ import jax.numpy as jnp
 import optax
 
 from ganjax import losses, random
+from ganjax.families import standing
 from ganjax.families.penalties import Penalty, Seen
 from ganjax.gan import Array, Batch, Context, Effects, Gan, GanState, Phase, Tree, always
 from ganjax.regularizers import WeightPenalty
@@ -54,6 +57,10 @@ def adversarial(
     feature_matching: float = 0.0,
     top_k: Callable[[Array], Array] | None = None,
     sample_dropout: bool = True,
+    classification: float = 0.0,
+    accumulate: int = 1,
+    standing_statistics: int = 0,
+    standing_batch: int = 64,
 ) -> Gan:
     """A `Gan` of two players.
 
@@ -88,14 +95,41 @@ def adversarial(
         function of the step (Sinha et al. 2020).
       sample_dropout: a generator that takes `keys` is given them in sampling too, so that its dropout goes on
         (Isola et al. 2017); one seed is still one image.
+      classification: weight of what an auxiliary classifier in the discriminator gets wrong, of real and
+        generated images in its own loss and of generated ones in the generator's (Odena et al. 2017).
+      accumulate: micro-batches to one update of either player. What is said of the batch above, statistics
+        and means, is then said of each micro-batch.
+      standing_statistics: from so many batches' statistics a trained generator is sampled (Brock et al.
+        2019); 0: from the running ones.
+      standing_batch: how many examples each of them has.
+    Raises:
+      ValueError: `classification` without classes.
+
+    `sample` takes the options `truncation`, a bound above 0 of all entries of the latents it draws;
+    `truncation_mode`: "resample", entries beyond it are drawn again (Brock et al. 2019, section 3.1), or
+    "clamp", they are set to it; and `attention=True`, which gives the generator's attention [n, H, W, H', W']
+    in the place of images: of each pixel H x W, weights of H' x W' that sum to 1. `latents` takes the first
+    two; `prepare` takes `standing_statistics` in place of that given here.
+
     Batches are {"image": [n, H, W, C] in [-1, 1]} and, if conditional, {"label": int [n]}.
     """
     stream = "latents" if share_latents else ""
     penalties, constrain = dict(penalties or {}), dict(constrain or {})
     weight_penalties = {player: dict(named) for player, named in (weight_penalties or {}).items()}
 
-    def draw(keys: Array) -> Array:
-        return random.normal(keys, (latent_size,))
+    if classification and not num_classes:
+        raise ValueError(f"classification={classification}: there are no classes")
+
+    def draw(keys: Array, *, truncation: float | None = None, truncation_mode: str = "resample") -> Array:
+        if truncation is None:
+            return random.normal(keys, (latent_size,))
+        if not truncation > 0.0:
+            raise ValueError(f"truncation={truncation}: expected a number above 0")
+        if truncation_mode == "resample":
+            return random.truncated_normal(keys, (latent_size,), truncation)
+        if truncation_mode == "clamp":
+            return jnp.clip(random.normal(keys, (latent_size,)), -truncation, truncation)
+        raise ValueError(f"truncation_mode={truncation_mode!r}: expected resample or clamp")
 
     def fakes(context: Context) -> tuple[Array, Array | None]:
         labels = random.randint(context.example_keys("label"), 0, num_classes) if num_classes else None
@@ -174,7 +208,10 @@ def adversarial(
             seen(fake, state, context, "augment fake"),
         )
         before = state.stats[DISCRIMINATOR]
-        real_logits, fake_logits, stats = both_judged(params, before, images, labels, context)
+        asked = {**before, "intermediates": {}} if classification else before
+        real_logits, fake_logits, stats = both_judged(params, asked, images, labels, context)
+        stats, seen_besides = dict(stats), stats.get("intermediates", {})
+        stats.pop("intermediates", None)
         pair = real_logits, fake_logits
         if swap_labels:
             swap = random.uniform(context.example_keys("swap"), ()) < swap_labels
@@ -199,6 +236,11 @@ def adversarial(
             context=context,
             joined=joined,
         )
+        if classification:
+            wrong = losses.classification(jnp.concatenate(classes_in(seen_besides)), jnp.concatenate(labels))
+            # The mean over 2n images is half the sum of the two means, of real and of generated ones.
+            metrics["classification"] = classification * 2 * jnp.mean(wrong)
+            value += metrics["classification"]
         carry = dict(state.carry)
         for name, penalty in penalties.items():
             metrics[name], memory = penalty.apply(view, carry.get(name, ()))
@@ -216,7 +258,7 @@ def adversarial(
         fake, stats = generated(params, state, context, latents, labels)
         d_params, d_stats = state.params[DISCRIMINATOR], state.stats[DISCRIMINATOR]
         # Features are gathered beside the statistics, where they are asked for.
-        d_stats = {**d_stats, "intermediates": {}} if feature_matching else d_stats
+        d_stats = {**d_stats, "intermediates": {}} if feature_matching or classification else d_stats
         fake = seen(fake, state, context, "augment fake")
         fake_logits, after = judged(d_params, d_stats, fake, labels, context, "fake")
         if loss.relativistic or feature_matching:
@@ -240,12 +282,27 @@ def adversarial(
             distance = losses.feature_matching(features_in(real_after), features_in(after), means)
             metrics["feature_matching"] = feature_matching * distance
             value += metrics["feature_matching"]
+        if classification:
+            (class_logits,) = classes_in(after.get("intermediates", {}))
+            wrong = jnp.mean(losses.classification(class_logits, labels))
+            metrics["generator_classification"] = classification * wrong
+            value += metrics["generator_classification"]
         further, carry, measured = weighed_down(GENERATOR, params, state.carry)
         effects = Effects({GENERATOR: context.mean(stats)}, carry, metrics | measured)
         return value + further, effects
 
+    def weights_of(state: GanState) -> Tree:
+        return state.ema.get(GENERATOR, state.params[GENERATOR])
+
     def sample(
-        state: GanState, keys: Array, labels: Array | None = None, *, latents: Array | None = None
+        state: GanState,
+        keys: Array,
+        labels: Array | None = None,
+        *,
+        latents: Array | None = None,
+        truncation: float | None = None,
+        truncation_mode: str = "resample",
+        attention: bool = False,
     ) -> Array:
         if num_classes and labels is None:
             raise ValueError(
@@ -253,27 +310,60 @@ def adversarial(
             )
         if labels is not None and not num_classes:
             raise ValueError("this model is unconditional: it takes no labels")
-        params = state.ema.get(GENERATOR, state.params[GENERATOR])
-        variables = {"params": params, **state.stats[GENERATOR]}
+        if latents is not None and truncation is not None:
+            raise ValueError(f"truncation={truncation}: it is of latents that are drawn, and these are given")
+        variables = {"params": weights_of(state), **state.stats[GENERATOR]}
         own: dict[str, Any] = {}
         if sample_dropout and keys is not None:  # latents alone are enough to draw from
             own = keys_of(generator, lambda name: random.streams(keys, name), GENERATOR)
-        z = draw(keys) if latents is None else latents
-        images = generator.apply(variables, z, labels, train=False, **own)
+        if latents is None:
+            latents = draw(keys, truncation=truncation, truncation_mode=truncation_mode)
+        if attention:
+            _, sown = generator.apply(
+                variables, latents, labels, train=False, mutable=["intermediates"], **own
+            )
+            return attention_in(dict(sown).get("intermediates", {}))
+        images = generator.apply(variables, latents, labels, train=False, **own)
         assert isinstance(images, jax.Array)
         return images
+
+    default_standing = standing_statistics
+
+    def prepare(
+        state: GanState, *, standing_statistics: int | None = None
+    ) -> tuple[GanState, Mapping[str, Any]]:
+        count = default_standing if standing_statistics is None else standing_statistics
+        if not count:
+            return state, {}
+
+        def forward(params: Tree, stats: Tree, number: Array) -> tuple[Tree, Tree]:
+            # Always the same latents: one state has one answer.
+            index = number * standing_batch + jnp.arange(standing_batch, dtype=jnp.int32)
+            key = random.stream(jax.random.key(0, impl="threefry2x32"), "standing statistics")
+            context = Context(key, index)
+            latents, labels = fakes(context)
+            keys = keys_of(generator, context.example_keys, GENERATOR)
+            asked = {**stats, standing.MOMENTS: {}}
+            _, after = apply(generator, params, asked, latents, labels, **keys)
+            moments = after.pop(standing.MOMENTS)
+            return after, moments
+
+        stats = standing.standing_statistics(forward, weights_of(state), state.stats[GENERATOR], count)
+        facts = {"standing_statistics": f"{count} batches of {standing_batch}"}
+        return state.replace(stats={**state.stats, GENERATOR: stats}), facts
 
     return Gan(
         init=init,
         phases=(
-            Phase(DISCRIMINATOR, discriminator_loss, discriminator_due, stream),
-            Phase(GENERATOR, generator_loss, generator_due, stream),
+            Phase(DISCRIMINATOR, discriminator_loss, discriminator_due, stream, accumulate),
+            Phase(GENERATOR, generator_loss, generator_due, stream, accumulate),
         ),
         optimizers=optimizers,
         sample=sample,
         latents=draw,
         ema={GENERATOR: ema_decay} if ema_decay is not None else {},
         constrain=constrain,
+        prepare=prepare,
     )
 
 
@@ -290,6 +380,27 @@ def features_in(collections: Tree) -> Array:
             'feature_matching needs a discriminator that sows its "features" (see adversarial.py)'
         )
     return sown["features"][0]
+
+
+def classes_in(sown: Tree) -> tuple[Array, ...]:
+    """What a discriminator sowed as "class_logits", [n, classes] a pass. Raises ValueError if it did not."""
+    if "class_logits" not in sown:
+        raise ValueError('classification needs a discriminator that sows "class_logits" (see adversarial.py)')
+    return sown["class_logits"]
+
+
+def attention_in(sown: Tree) -> Array:
+    """The one leaf "attention" in what a generator sowed. Raises ValueError unless there is one."""
+    found = [
+        leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(sown)
+        if getattr(path[-2], "key", None) == "attention"  # the last is the pass
+    ]
+    if len(found) != 1:
+        raise ValueError(
+            f"attention=True: expected a generator with one layer of attention, not {len(found)}"
+        )
+    return found[0]
 
 
 def keys_of(module: nn.Module, keys: Callable[[str], Array], name: str) -> dict[str, Array]:

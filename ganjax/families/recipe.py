@@ -54,6 +54,7 @@ SMOOTHED = ("non_saturating", "minimax", "least_squares")
 SWITCHES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "beta1": ("optimizer", lambda optimizer: optimizer == "adam"),
     "beta2": ("optimizer", lambda optimizer: optimizer == "adam"),
+    "ema_start": ("ema_decay", bool),
     "rmsprop_decay": ("optimizer", lambda optimizer: optimizer == "rmsprop"),
     "decay_start": ("schedule", lambda schedule: schedule != "constant"),
     "clip": ("clip_weights", bool),
@@ -130,6 +131,10 @@ class Recipe:
     clip_weights: float = off("bound of the discriminator's weights")
     clip: Literal["all", "kernels"] = setting("all", "which weights: all, or kernels of convolutions")
     ema_decay: float = setting(0.999, "of the averaged generator; 0: no average", minimum=0.0, below=1.0)
+    ema_start: int = setting(
+        0, "step until which the average follows the generator", minimum=0, maximum=2**31 - 1
+    )
+    accumulate: int = setting(1, "micro-batches to one update", minimum=1, maximum=2**20)
 
     discriminator_steps: int = setting(1, "steps of the discriminator to one of the generator", minimum=1)
     generator_steps: int = setting(1, "steps of the generator to one of the discriminator", minimum=1)
@@ -168,6 +173,8 @@ class Recipe:
                 ("generator", first) if first > self.steps else ("discriminator", self.generator_steps)
             )
             raise wrong(self, "steps", f"at least {at}, the step at which the {player} first moves")
+        if self.batch_size % self.accumulate:
+            raise wrong(self, "accumulate", f"a number that divides batch_size={self.batch_size}")
         self._check_switches()
         self.adversarial_loss()
 
@@ -281,6 +288,8 @@ class Recipe:
         *,
         num_classes: int = 0,
         sample_dropout: bool = True,
+        classification: float = 0.0,
+        standing_statistics: int = 0,
         **further: Any,
     ) -> Experiment:
         """An experiment of one stage.
@@ -290,7 +299,7 @@ class Recipe:
           generator: a network as `adversarial` takes it.
           discriminator: likewise.
           num_classes: 0 for an unconditional GAN.
-          sample_dropout: as in `adversarial`.
+          sample_dropout, classification, standing_statistics: as in `adversarial`.
           **further: fields of `Experiment`.
         """
         generator_due, discriminator_due = self.due()
@@ -301,7 +310,7 @@ class Recipe:
             num_classes=num_classes,
             loss=self.adversarial_loss(),
             optimizers=self.optimizers(),
-            ema_decay=optim.ema_decay(self.ema_decay) if self.ema_decay else None,
+            ema_decay=optim.ema_decay(self.ema_decay, start=self.ema_start) if self.ema_decay else None,
             share_latents=self.share_latents,
             constrain=self.constrain(),
             augment=self.augmentation(),
@@ -313,6 +322,10 @@ class Recipe:
             feature_matching=self.feature_matching,
             top_k=None if self.top_k == 1.0 else losses.top_k_share(0, self.top_k, max(self.steps // 2, 1)),
             sample_dropout=sample_dropout,
+            classification=classification,
+            accumulate=self.accumulate,
+            standing_statistics=standing_statistics,
+            standing_batch=self.batch_size // self.accumulate,  # as in training
             generator_due=generator_due,
             discriminator_due=discriminator_due,
         )

@@ -1,5 +1,6 @@
 """The blocks that networks are built of."""
 
+from ganjax.layers.attention import SelfAttention, attend, attention_weights
 from ganjax.layers.channels import add_bias, column_sums, rows
 from ganjax.layers.conv import (
     Conv,
@@ -10,8 +11,9 @@ from ganjax.layers.conv import (
     upsample_conv,
 )
 from ganjax.layers.dropout import Dropout
+from ganjax.layers.embedding import Embed
 from ganjax.layers.minibatch import MinibatchDiscrimination
-from ganjax.layers.norm import BatchNorm, ConditionalBatchNorm, LayerNorm, VirtualBatchNorm
+from ganjax.layers.norm import BatchNorm, ConditionalBatchNorm, EmbeddedBatchNorm, LayerNorm, VirtualBatchNorm
 from ganjax.layers.resample import (
     blur,
     downsample,
@@ -32,12 +34,17 @@ __all__ = [
     "Conv",
     "ConvTranspose",
     "Dropout",
+    "Embed",
+    "EmbeddedBatchNorm",
     "LayerNorm",
     "MinibatchDiscrimination",
+    "SelfAttention",
     "SpectralConv",
     "SpectralDense",
     "VirtualBatchNorm",
     "add_bias",
+    "attend",
+    "attention_weights",
     "blur",
     "column_sums",
     "conv",

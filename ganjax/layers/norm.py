@@ -5,6 +5,8 @@ phase run one and the same generator pass, and runs it twice (tests count the co
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,13 +15,16 @@ from jax import lax
 
 from ganjax import collectives
 from ganjax.layers.channels import add_bias, column_sums, rows
+from ganjax.layers.embedding import Embed
+from ganjax.layers.spectral import SpectralDense
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015).
 
     With `train`, normalises by the batch's statistics and moves the running ones, in the collection
-    `batch_stats`; without, normalises by the running ones. Statistics are float32 in any `dtype`.
+    `batch_stats`; without, normalises by the running ones. Statistics are float32 in any `dtype`. The batch's
+    own mean and variance are sown into "moments", where that is asked for.
 
     Attributes:
       momentum: share of the running statistics that is kept; 0.9 is PyTorch's 0.1.
@@ -57,6 +62,8 @@ class BatchNorm(nn.Module):
             y = y - rows(mean, count)
             var = over_all(column_sums(jnp.square(y)) / count)
             if not self.is_initializing():
+                self.sow("moments", "mean", mean)
+                self.sow("moments", "var", var)
                 unbiased = var * (total / max(total - 1, 1))
                 running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
                 running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
@@ -91,29 +98,73 @@ class ConditionalBatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, labels: jax.Array, *, train: bool) -> jax.Array:
-        """[n, ..., C], int [n] -> [n, ..., C]."""
-        norm = BatchNorm(
-            self.momentum,
-            self.epsilon,
-            use_scale=False,
-            use_bias=False,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-        )
-        y = norm(x, train=train)
-        wide = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
+        """[n, ..., C], int [n] or shares of the classes [n, num_classes] -> [n, ..., C]."""
 
         def by_class(name: str) -> jax.Array:
-            embed = nn.Embed(
-                self.num_classes,
-                x.shape[-1],
-                embedding_init=nn.initializers.zeros_init(),
-                dtype=self.dtype,
-                name=name,
-            )
-            return embed(labels).reshape(wide)
+            zeros = nn.initializers.zeros_init()
+            embed = Embed(self.num_classes, x.shape[-1], embedding_init=zeros, dtype=self.dtype, name=name)
+            return embed(labels)
 
-        return (y * (1 + by_class("gamma")) + by_class("shift")).astype(y.dtype)
+        return _modulated(self, x, by_class, train=train)
+
+
+class EmbeddedBatchNorm(nn.Module):
+    """Batch normalisation with a scale and a shift that are linear in a vector (Brock et al. 2019).
+
+    The vector is a class embedding that all layers share, with latents beside it or without. The scale is
+    1 + gamma; the maps to gamma and the shift have no bias.
+
+    Attributes:
+      spectral: both maps are spectrally normalised.
+      kernel_init: of both maps.
+      momentum, epsilon, dtype, axis_name: as in `BatchNorm`.
+    """
+
+    spectral: bool = False
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: jnp.dtype | None = None
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, vector: jax.Array, *, train: bool) -> jax.Array:
+        """[n, ..., C], [n, E] -> [n, ..., C]."""
+
+        def linear(name: str) -> jax.Array:
+            options: Any = {
+                "use_bias": False,
+                "kernel_init": self.kernel_init,
+                "dtype": self.dtype,
+                "name": name,
+            }
+            if self.spectral:
+                return SpectralDense(x.shape[-1], **options)(vector, train=train)
+            return nn.Dense(x.shape[-1], **options)(vector)
+
+        return _modulated(self, x, linear, train=train)
+
+
+def _modulated(
+    module: "ConditionalBatchNorm | EmbeddedBatchNorm",
+    x: jax.Array,
+    given: Callable[[str], jax.Array],
+    *,
+    train: bool,
+) -> jax.Array:
+    """[n, ..., C], normalised, times 1 + given("gamma") [n, C] plus given("shift"); within a compact call."""
+    norm = BatchNorm(
+        module.momentum,
+        module.epsilon,
+        use_scale=False,
+        use_bias=False,
+        dtype=module.dtype,
+        axis_name=module.axis_name,
+        name="BatchNorm_0",
+    )
+    y = norm(x, train=train)
+    wide = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
+    return (y * (1 + given("gamma").reshape(wide)) + given("shift").reshape(wide)).astype(y.dtype)
 
 
 class LayerNorm(nn.Module):

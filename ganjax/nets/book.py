@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ganjax.layers import Conv, ConvTranspose
+from ganjax.layers import Conv, ConvTranspose, Embed
 from ganjax.nets.conditional import check_image_shape
 from ganjax.nets.parts import head
 
@@ -42,7 +42,7 @@ class BookGenerator(nn.Module):
         check_image_shape(self.image_shape, 4)
         height, width = self.image_shape[0] // 4, self.image_shape[1] // 4
         dense = functools.partial(nn.Dense, kernel_init=_glorot, dtype=self.dtype)
-        embed = nn.Embed(self.num_classes, self.embedding, dtype=self.dtype, name="label_embedding")
+        embed = Embed(self.num_classes, self.embedding, dtype=self.dtype, name="label_embedding")
         label = dense(height * width, name="label_channel")(embed(labels))
         x = dense(height * width * self.width, name="latent_channels")(latents)
         x = nn.leaky_relu(x, 0.2).reshape(-1, height, width, self.width)
@@ -79,7 +79,7 @@ class BookDiscriminator(nn.Module):
         del train
         check_image_shape(images.shape[1:], 4)
         height, width = images.shape[1:3]
-        embed = nn.Embed(self.num_classes, self.embedding, dtype=self.dtype, name="label_embedding")
+        embed = Embed(self.num_classes, self.embedding, dtype=self.dtype, name="label_embedding")
         dense = nn.Dense(height * width, kernel_init=_glorot, dtype=self.dtype, name="label_channel")
         label = dense(embed(labels)).reshape(-1, height, width, 1)
         x = jnp.concatenate([images.astype(label.dtype), label], axis=-1)

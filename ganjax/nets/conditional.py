@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ganjax.layers import BatchNorm, ConditionalBatchNorm, Conv, ConvTranspose
+from ganjax.layers import BatchNorm, ConditionalBatchNorm, Conv, ConvTranspose, Embed
 from ganjax.nets.parts import check_labels, dropped, head
 
 _normal = nn.initializers.normal(0.02)
@@ -59,7 +59,7 @@ class ConditionalGenerator(nn.Module):
         channels = self.width << (self.stages - 1)
         x = latents
         if labels is not None:
-            embed = nn.Embed(self.num_classes, self.embedding, dtype=self.dtype, name="label_embedding")
+            embed = Embed(self.num_classes, self.embedding, dtype=self.dtype, name="label_embedding")
             x = jnp.concatenate([x, embed(labels)], axis=-1)
         x = nn.Dense(height * width * channels, use_bias=False, dtype=self.dtype)(x)
         x = x.reshape(-1, height, width, channels)

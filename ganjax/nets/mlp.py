@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ganjax.layers import Embed
 from ganjax.nets.parts import (
     activation,
     check_choice,
@@ -74,7 +75,7 @@ class MLPGenerator(nn.Module):
             latents, labels = with_reference(self, reference, latents, labels, self.num_classes)
         x = latents
         if labels is not None:
-            embed = nn.Embed(self.num_classes, self.embedding, dtype=self.dtype, name="label_embedding")
+            embed = Embed(self.num_classes, self.embedding, dtype=self.dtype, name="label_embedding")
             x = jnp.concatenate([x, embed(labels)], axis=-1)
         for width in self.hidden:
             x = nn.Dense(width, use_bias=self.norm == "none", kernel_init=_glorot, dtype=self.dtype)(x)

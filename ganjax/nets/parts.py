@@ -14,6 +14,7 @@ from flax.linen.dtypes import promote_dtype
 from ganjax.layers import (
     BatchNorm,
     Dropout,
+    Embed,
     LayerNorm,
     MinibatchDiscrimination,
     VirtualBatchNorm,
@@ -170,6 +171,6 @@ def head(
     joined = MinibatchDiscrimination(kernels, axis_name=axis_name)(x) if kernels else x
     logits = nn.Dense(1, kernel_init=kernel_init)(joined).squeeze(-1)
     if num_classes:
-        embed = nn.Embed(num_classes, x.shape[-1], embedding_init=nn.initializers.normal(0.02))
+        embed = Embed(num_classes, x.shape[-1], embedding_init=nn.initializers.normal(0.02))
         logits = logits + jnp.sum(embed(labels) * x, axis=-1)
     return logits

@@ -108,7 +108,7 @@ def test_a_contestant_that_fails_ends_the_others(log, capsys):
     [
         (
             ["--model=dcgan"],
-            "--model: 'dcgan': expected one of cgan_book, cgan_mnist, dcgan64, sngan_resnet32",
+            "--model: 'dcgan': expected one of cgan_book, cgan_mnist, dcgan64, sngan_resnet32, biggan32",
         ),
         ([], "the following arguments are required: --model"),
         (["--model=dcgan64", "--peer=jax"], "--peer: 'jax': expected one of torch, torch-compile, none"),

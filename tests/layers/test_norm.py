@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganjax.layers import BatchNorm, ConditionalBatchNorm, LayerNorm, VirtualBatchNorm
+from ganjax.layers import BatchNorm, ConditionalBatchNorm, EmbeddedBatchNorm, LayerNorm, VirtualBatchNorm
 from tests.layers.arrays import fast
 
 
@@ -176,6 +176,49 @@ def test_conditional_norm_scales_and_shifts_by_class(shape):
     normed = np.asarray(x) / np.sqrt(1 + 1e-5)  # running mean 0, variance 1
     for i, label in enumerate(labels):
         np.testing.assert_allclose(ours[i], normed[i] * (1 + gamma[label]) + shift[label], rtol=1e-5)
+
+
+def test_conditional_norm_of_a_mixture_of_classes():
+    x = activations(shape=(2, 2))
+    shares = jnp.array([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5]])
+    gamma, shift = np.arange(6.0).reshape(3, 2), np.arange(6.0, 12.0).reshape(3, 2)
+    layer = ConditionalBatchNorm(3)
+    variables = layer.init(jax.random.key(0), x, jnp.zeros(2, jnp.int32), train=True)
+    params = {"gamma": {"embedding": gamma}, "shift": {"embedding": shift}}
+    ours = apply(layer, {**variables, "params": params}, x, shares, train=False)
+    mixed = [(gamma[1], shift[1]), ((gamma[0] + gamma[2]) / 2, (shift[0] + shift[2]) / 2)]
+    for i, (scale, offset) in enumerate(mixed):
+        expected = np.asarray(x[i]) / np.sqrt(1 + 1e-5) * (1 + scale) + offset
+        np.testing.assert_allclose(ours[i], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("spectral", [False, True])
+def test_embedded_norm_scales_and_shifts_by_a_vector(spectral):
+    x = activations()
+    vector = jnp.asarray(np.random.default_rng(1).normal(size=(4, 3)), jnp.float32)
+    layer = EmbeddedBatchNorm(spectral)
+    variables: Any = layer.init(jax.random.key(0), x, vector, train=True)
+    maps = {name: np.asarray(tree["kernel"]) for name, tree in variables["params"].items()}
+    assert {name: kernel.shape for name, kernel in maps.items()} == {"gamma": (3, 2), "shift": (3, 2)}
+    if spectral:
+        of = variables["spectral"]
+        maps = {name: k / (of[name]["v"] @ k @ of[name]["u"]) for name, k in maps.items()}
+    ours = apply(layer, variables, x, vector, train=False)
+    wide = (4, *(1,) * (x.ndim - 2), 2)
+    gamma, shift = ((np.asarray(vector) @ maps[name]).reshape(wide) for name in ("gamma", "shift"))
+    np.testing.assert_allclose(ours, np.asarray(x) / np.sqrt(1 + 1e-5) * (1 + gamma) + shift, rtol=1e-4)
+
+
+def test_a_batchs_own_moments_are_sown_where_asked_for():
+    x = activations(shape=(8, 2))
+    layer = BatchNorm()
+    variables: Any = layer.init(jax.random.key(0), x, train=True)
+    assert set(variables) == {"params", "batch_stats"}
+    _, after = apply(layer, variables, x, train=True, mutable=["batch_stats", "moments"])
+    np.testing.assert_allclose(after["moments"]["mean"][0], np.mean(x, axis=0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(after["moments"]["var"][0], np.var(x, axis=0), rtol=1e-4)
+    _, after = apply(layer, variables, x, train=True, mutable=["batch_stats"])
+    assert set(after) == {"batch_stats"}
 
 
 @pytest.mark.skipif(jax.device_count() < 4, reason="needs four devices")

@@ -1,0 +1,59 @@
+"""How samples are drawn, as the flags say: what a family's `sample`, `latents` and `prepare` are given."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import flags as absl_flags
+
+from ganjax import random, sampling
+from ganjax.errors import UsageError, one_line
+from ganjax.gan import Gan, GanState
+
+
+def takes(function: Callable | None, option: str) -> bool:
+    """Whether a function has an argument of that name."""
+    return function is not None and option in inspect.signature(function).parameters
+
+
+def options_of(flags: absl_flags.FlagValues, gan: Gan) -> dict[str, Any]:
+    """What `sample` is given: `truncation` and `truncation_mode`, where the flags say so.
+
+    Raises:
+      UsageError: the family has no such option, or none with that value.
+    """
+    options: dict[str, Any] = {}
+    for name in ("truncation", "truncation_mode"):
+        if flags[name].value is None:
+            continue
+        if not takes(gan.sample, name):
+            raise UsageError(f"--{name}: this model has no such option")
+        options[name] = flags[name].value
+    if "truncation_mode" in options and "truncation" not in options:
+        raise UsageError("--truncation_mode does nothing without --truncation=")
+    if options and of_latents(gan, options):
+        try:
+            jax.eval_shape(lambda seeds: gan.latents(random.from_seeds(seeds), **options), jnp.zeros(1))
+        except ValueError as error:
+            raise UsageError(f"--{one_line(error)}") from error
+    return options
+
+
+def of_latents(gan: Gan, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of these options, those that say how latents are drawn."""
+    return {name: value for name, value in options.items() if takes(gan.latents, name)}
+
+
+def prepared(flags: absl_flags.FlagValues, gan: Gan, state: GanState) -> tuple[GanState, Mapping[str, Any]]:
+    """`sampling.prepared`, as the flags say. Raises UsageError where the family can't."""
+    options = {}
+    if flags.standing_statistics is not None:
+        if not takes(gan.prepare, "standing_statistics"):
+            raise UsageError("--standing_statistics: this model has no such option")
+        options["standing_statistics"] = flags.standing_statistics
+    try:
+        return sampling.prepared(gan, state, options)
+    except ValueError as error:
+        raise UsageError(f"--{one_line(error)}") from error
