@@ -302,8 +302,8 @@ def _define() -> flags.FlagValues:
     flags.DEFINE_float(
         "truncation",
         None,
-        "sample, interpolate, attention, evaluate: the bound of latents' entries: less of it, more fidelity "
-        "and less variety.",
+        "sample, interpolate, attention, evaluate: the bound of latents' entries or, of StyleGAN, psi, by "
+        "which styles are drawn to their mean: less of it, more fidelity and less variety.",
         flag_values=values,
     )
     flags.DEFINE_enum(

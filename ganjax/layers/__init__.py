@@ -12,10 +12,12 @@ from ganjax.layers.conv import (
 )
 from ganjax.layers.dropout import Dropout
 from ganjax.layers.embedding import Embed
-from ganjax.layers.minibatch import MinibatchDiscrimination
+from ganjax.layers.equalized import EqualizedConv, EqualizedDense, pixel_norm
+from ganjax.layers.minibatch import MinibatchDiscrimination, minibatch_std
 from ganjax.layers.norm import BatchNorm, ConditionalBatchNorm, EmbeddedBatchNorm, LayerNorm, VirtualBatchNorm
 from ganjax.layers.resample import (
     blur,
+    crossfaded,
     downsample,
     downsample_filtered,
     fir_filter,
@@ -27,8 +29,10 @@ from ganjax.layers.resample import (
     upsample_filtered,
 )
 from ganjax.layers.spectral import SpectralConv, SpectralDense, spectrally_normalised
+from ganjax.layers.style import AdaIN, Noise
 
 __all__ = [
+    "AdaIN",
     "BatchNorm",
     "ConditionalBatchNorm",
     "Conv",
@@ -36,8 +40,11 @@ __all__ = [
     "Dropout",
     "Embed",
     "EmbeddedBatchNorm",
+    "EqualizedConv",
+    "EqualizedDense",
     "LayerNorm",
     "MinibatchDiscrimination",
+    "Noise",
     "SelfAttention",
     "SpectralConv",
     "SpectralDense",
@@ -50,9 +57,12 @@ __all__ = [
     "conv",
     "conv_pool",
     "conv_transpose",
+    "crossfaded",
     "downsample",
     "downsample_filtered",
     "fir_filter",
+    "minibatch_std",
+    "pixel_norm",
     "pixel_shuffle",
     "pixel_unshuffle",
     "resize_bilinear",
