@@ -295,8 +295,8 @@ def _define() -> flags.FlagValues:
     text(
         "out",
         None,
-        "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif or a folder for both. "
-        "attention: a .png. "
+        "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif, an .mp4 or a folder for "
+        "all. attention: a .png. "
         "evaluate: a .json. plot: a .png. export: a folder. Default: in the workdir.",
     )
     flags.DEFINE_float(
@@ -335,7 +335,7 @@ def _define() -> flags.FlagValues:
         "attention: whose attention is shown: pixels, as in 14x14,7x20 (row x column). Default: five.",
     )
     integer("frames", 8, "interpolate: frames from one seed, or label, to the next.", 1, 10_000)
-    integer("fps", 12, "interpolate: frames a second of the GIF.", 1, 50)
+    integer("fps", 12, "interpolate: frames a second of the GIF or MP4.", 1, 50)
     text(
         "metrics",
         None,

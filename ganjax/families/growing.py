@@ -63,7 +63,8 @@ def ladder(
             if steps < least:
                 raise ValueError(
                     f"steps={steps}: with fade_images={fade_images}, hold_images={hold_images} and "
-                    f"these batches it takes at least {least} to the largest images; take more steps or shorter times"
+                    f"these batches it takes at least {least} to the largest images; take more steps or "
+                    "shorter times"
                 )
             count = steps - first
         rungs.append(Rung(level, batch, count, fade, first))

@@ -123,7 +123,7 @@ class GrowingRecipe(ImageRecipe):
         if images.num_examples < largest:
             raise ValueError(
                 f"dataset={self.dataset!r} has {images.num_examples} images, fewer than a batch of "
-                f"{largest}; take smaller batches (--config.batch_size=, --config.batch_sizes=), or more images"
+                f"{largest}; take smaller batches (--config.batch_size=, --config.batch_sizes=), or more"
             )
         built = []
         for rung in rungs:

@@ -164,7 +164,7 @@ def save_gif(path: epath.PathLike, frames: np.ndarray, fps: float, loop: bool = 
     _check("save_gif", frames, "THWC")
     if not 0 < fps <= 50:
         raise ValueError(f"save_gif: fps={fps}: expected above 0 and at most 50")
-    indices, palette = _shared_palette(_opaque(frames))
+    indices, palette = _shared_palette(opaque(frames))
     pictures = []
     for index in indices:
         picture = Image.fromarray(index)
@@ -186,7 +186,7 @@ def save_gif(path: epath.PathLike, frames: np.ndarray, fps: float, loop: bool = 
     write_atomically(path, buffer.getvalue())
 
 
-def _opaque(frames: np.ndarray) -> np.ndarray:
+def opaque(frames: np.ndarray) -> np.ndarray:
     """RGB [T, H, W, 3] of grey, RGB or RGBA frames."""
     if frames.shape[-1] == 1:
         return frames.repeat(3, axis=-1)
