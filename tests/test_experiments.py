@@ -50,6 +50,11 @@ LONG = {
     "biggan_cifar10",
     "biggan_128",
     "biggan_deep_128",
+    "pggan_mnist",
+    "pggan_emoji",
+    "pggan_folder",
+    "stylegan_folder",
+    "stylegan_mnist",
 }
 
 

@@ -295,9 +295,8 @@ def _define() -> flags.FlagValues:
     text(
         "out",
         None,
-        "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif, an .mp4 or a folder for "
-        "all. attention: a .png. "
-        "evaluate: a .json. plot: a .png. export: a folder. Default: in the workdir.",
+        "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif, an .mp4, or a folder. "
+        "attention: a .png. evaluate: a .json. plot: a .png. export: a folder. Default: in the workdir.",
     )
     flags.DEFINE_float(
         "truncation",
