@@ -10,9 +10,11 @@ from experiments import cgan_mnist
 from ganjax import losses, optim
 from ganjax.data.dataset import from_spec
 from ganjax.families.adversarial import adversarial
+from ganjax.families.penalties import r1
 from ganjax.gan import Gan
 from ganjax.nets.book import BookDiscriminator, BookGenerator
 from ganjax.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+from ganjax.nets.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from ganjax.nets.residual import ResidualDiscriminator, ResidualGenerator
 from ganjax.nets.resnet import ResNetDiscriminator, ResNetGenerator
 
@@ -111,10 +113,24 @@ def biggan32(dtype: str) -> Model:
     return Model(gan, (32, 32, 3), 10)
 
 
+def pggan32(dtype: str) -> Model:
+    """PGGAN at 32x32 with 64 channels at most, after the fade, with the later loss: non-saturating and R1."""
+    options: Any = {"channel_max": 64, "dtype": jnp.dtype(dtype)}
+    gan = adversarial(
+        ProgressiveGenerator((32, 32, 3), 3, **options),
+        ProgressiveDiscriminator(3, **options),
+        latent_size=64,
+        optimizers={player: optim.adam(1e-3, b1=0.0, b2=0.99) for player in ("generator", "discriminator")},
+        penalties={"r1": r1(10.0)},
+    )
+    return Model(gan, (32, 32, 3))
+
+
 MODELS: dict[str, Callable[[str], Model]] = {
     "cgan_book": cgan_book,
     "cgan_mnist": cgan_mnist_default,
     "dcgan64": dcgan64,
     "sngan_resnet32": sngan_resnet32,
     "biggan32": biggan32,
+    "pggan32": pggan32,
 }

@@ -32,11 +32,14 @@ class Config(ProgressiveRecipe):
     gradient_penalty: float = setting(0.0, "weight of the gradient penalty; 0: off", minimum=0.0)
     drift: float = setting(0.0, "weight of the squared logits of real images; 0: off", minimum=0.0)
     r1: float = setting(1.0, "gamma of the gradient penalty at real images; 0: off", minimum=0.0)
-    batch_size: int = setting(32, "of the global batch at the largest images", minimum=2, maximum=2**20)
-    steps: int = setting(14_000, "batches to train on, at all sizes together", minimum=1, maximum=2**31 - 1)
-    fade_images: int = setting(40_000, "images over which a size is faded in", minimum=0)
+    batch_size: int = setting(16, "of the global batch at the largest images", minimum=2, maximum=2**20)
+    batch_sizes: tuple[int, ...] = setting(
+        (32, 32, 32), "of the sizes before, from the smallest on; those left out: batch_size", minimum=2
+    )
+    steps: int = setting(15_000, "batches to train on, at all sizes together", minimum=1, maximum=2**31 - 1)
+    fade_images: int = setting(30_000, "images over which a size is faded in", minimum=0)
     hold_images: int = setting(
-        40_000, "images after that at a size, but the largest, which has the rest", minimum=1
+        30_000, "images after that at a size, but the largest, which has the rest", minimum=1
     )
     latent_size: int = setting(64, "entries of a latent", minimum=1, maximum=65_536)
     channel_base: int = setting(
@@ -49,6 +52,7 @@ TINY = {
     "dataset": "random",
     "image_size": 8,
     "batch_size": 8,
+    "batch_sizes": (),
     "steps": 2,
     "fade_images": 8,
     "hold_images": 8,

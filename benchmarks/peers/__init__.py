@@ -5,7 +5,7 @@ Written from the papers for speed in PyTorch's own idiom; tests/benchmarks/ show
 
 from collections.abc import Callable
 
-from benchmarks.peers import book, conditional, dcgan, residual, resnet
+from benchmarks.peers import book, conditional, dcgan, progressive, residual, resnet
 from benchmarks.peers.step import Recipe, Trainer
 
 __all__ = ["PEERS", "Recipe", "Trainer"]
@@ -68,10 +68,24 @@ def biggan32() -> Recipe:
     )
 
 
+def pggan32() -> Recipe:
+    generator, discriminator = progressive.ProgressiveGenerator(), progressive.ProgressiveDiscriminator()
+    return Recipe(
+        generator,
+        discriminator,
+        (progressive.names(generator), progressive.names(discriminator)),
+        latent_size=64,
+        r1=10.0,
+        learning_rate=lambda step: 1e-3,
+        betas=(0.0, 0.99),
+    )
+
+
 PEERS: dict[str, Callable[[], Recipe]] = {
     "cgan_book": cgan_book,
     "cgan_mnist": cgan_mnist,
     "dcgan64": dcgan64,
     "sngan_resnet32": sngan_resnet32,
     "biggan32": biggan32,
+    "pggan32": pggan32,
 }

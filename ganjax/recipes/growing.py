@@ -32,7 +32,7 @@ class GrowingRecipe(ImageRecipe):
     growing: bool = setting(True, "images grow from base_size on; else they have their size from the start")
     batch_size: int = setting(16, "of the global batch at the largest images", minimum=2, maximum=2**20)
     batch_sizes: tuple[int, ...] = setting(
-        (), "of the sizes before, from the smallest on; those that are left out: batch_size", minimum=2
+        (), "of the sizes before, from the smallest on; those left out: batch_size", minimum=2
     )
     steps: int = setting(500_000, "batches to train on, at all sizes together", minimum=1, maximum=2**31 - 1)
     fade_images: int = setting(800_000, "images over which a size is faded in", minimum=0)
