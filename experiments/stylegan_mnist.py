@@ -30,7 +30,9 @@ class Config(StyleRecipe):
     r1: float = setting(1.0, "gamma of the gradient penalty at real images; 0: off", minimum=0.0)
     batch_size: int = setting(16, "of the global batch at the largest images", minimum=2, maximum=2**20)
     batch_sizes: tuple[int, ...] = setting(
-        (32, 32, 32), "of the sizes before, from the smallest on; those left out: batch_size", minimum=2
+        (32, 32, 32),
+        "of the sizes before the largest, from the smallest on; those left out: batch_size",
+        minimum=2,
     )
     steps: int = setting(12_500, "batches to train on, at all sizes together", minimum=1, maximum=2**31 - 1)
     fade_images: int = setting(30_000, "images over which a size is faded in", minimum=0)

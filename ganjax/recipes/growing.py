@@ -32,7 +32,7 @@ class GrowingRecipe(ImageRecipe):
     growing: bool = setting(True, "images grow from base_size on; else they have their size from the start")
     batch_size: int = setting(16, "of the global batch at the largest images", minimum=2, maximum=2**20)
     batch_sizes: tuple[int, ...] = setting(
-        (), "of the sizes before, from the smallest on; those left out: batch_size", minimum=2
+        (), "of the sizes before the largest, from the smallest on; those left out: batch_size", minimum=2
     )
     steps: int = setting(500_000, "batches to train on, at all sizes together", minimum=1, maximum=2**31 - 1)
     fade_images: int = setting(800_000, "images over which a size is faded in", minimum=0)
@@ -85,11 +85,8 @@ class GrowingRecipe(ImageRecipe):
     def rungs(self, top: int) -> tuple[Rung, ...]:
         """The stages up to this level. Raises ValueError for batches or lengths that do not fit."""
         levels = range(top + 1) if self.growing else (top,)
-        if len(self.batch_sizes) >= len(levels) and self.batch_sizes:
-            raise wrong(
-                self, "batch_sizes", f"at most {len(levels) - 1}, those of the sizes before the largest"
-            )
-        sizes = [*self.batch_sizes, *[self.batch_size] * (len(levels) - len(self.batch_sizes))]
+        before = self.batch_sizes[: len(levels) - 1]
+        sizes = [*before, *[self.batch_size] * (len(levels) - len(before))]
         for size in sizes:
             if self.group and size > self.group and size % self.group:
                 raise wrong(self, "group", f"a number that divides the batch of {size}, or 0")

@@ -95,7 +95,8 @@ def test_the_stages_of_a_run():
     assert [stage.steps for stage in stages] == [1, 2 + 1, 16]
     assert [stage.data.image_shape for stage in stages] == [(4, 4, 1), (8, 8, 1), (16, 16, 1)]
     assert [stage.inherit is None for stage in stages] == [True, False, False]
-    whole = dataclasses.replace(config, growing=False, batch_sizes=())
+    whole = dataclasses.replace(config, growing=False)  # which has no sizes before
+    assert whole.build().stages[0].batch_size == 4
     assert [(stage.steps, stage.data.image_shape) for stage in whole.build().stages] == [(20, (16, 16, 1))]
     oblong = ProgressiveRecipe(**SMALL | {"image_size": (8, 16), "steps": 20})
     assert [stage.data.image_shape for stage in oblong.build().stages] == [(4, 8, 1), (8, 16, 1)]
@@ -108,7 +109,6 @@ def test_the_stages_of_a_run():
         ({"image_size": (8, 12)}, None),
         ({"image_size": (8, 13)}, r"--config.image_size=8,13: expected base_size=4 times a power"),
         ({"batch_size": 6}, r"--config.group=4: expected a number that divides the batch of 6"),
-        ({"batch_sizes": (8, 8)}, r"--config.batch_sizes=.*: expected at most 1"),
         ({"steps": 3}, r"--config.steps=3: .* at least 4"),
         ({"batch_size": 512}, r"'random' has 256 images, fewer than a batch of 512"),
     ],
