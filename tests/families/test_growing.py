@@ -153,7 +153,7 @@ def test_resuming_within_a_fade_is_bitwise(recipe, kind, tmp_path):
     config = recipe(**SMALL, steps=6)  # one at 4x4; then three of a fade, and two more
     whole, recorder = trained(config, parallel=kind)
     (message,) = [call.content for call in recorder.of("message")]
-    assert message.startswith("step 1: generator: ")
+    assert message.startswith("step 1: discriminator: ")
     assert "new are " in message
     for stop in (3, None):
         experiment = config.build()
