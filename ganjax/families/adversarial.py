@@ -124,7 +124,7 @@ def adversarial(
     penalties, constrain = dict(penalties or {}), dict(constrain or {})
     weight_penalties = {player: dict(named) for player, named in (weight_penalties or {}).items()}
 
-    def of_step(step: Array) -> dict[str, Array]:
+    def of_step(step: Array) -> dict[str, Any]:
         return {name: function(step) for name, function in (by_step or {}).items()}
 
     if classification and not num_classes:

@@ -23,7 +23,9 @@ def test_a_shrunk_set():
     np.testing.assert_array_equal(found["label"], full["label"])
     means = full["image"].reshape(3, 2, 4, 4, 4, 1).mean((2, 4))
     np.testing.assert_allclose(found["image"], means, atol=0.5)
-    assert len(half.resident()["image"]) == 256
+    resident = half.resident()
+    assert resident is not None
+    assert len(resident["image"]) == 256
     assert half.example(2)["image"].shape == (2, 2, 4, 1)
     assert shrunk(whole, 1) is whole
     with pytest.raises(ValueError, match="8x16 can't be shrunk by 3"):

@@ -89,7 +89,8 @@ def test_what_goes_on(optimizers):
 
 
 def test_the_stages_of_a_run():
-    config = ProgressiveRecipe(**SMALL | {"image_size": 16, "batch_sizes": (16, 8), "steps": 20})
+    settings: dict[str, Any] = SMALL | {"image_size": 16, "batch_sizes": (16, 8), "steps": 20}
+    config = ProgressiveRecipe(**settings)
     stages = config.build().stages
     assert [stage.batch_size for stage in stages] == [16, 8, 4]
     assert [stage.steps for stage in stages] == [1, 2 + 1, 16]
@@ -98,7 +99,8 @@ def test_the_stages_of_a_run():
     whole = dataclasses.replace(config, growing=False)  # which has no sizes before
     assert whole.build().stages[0].batch_size == 4
     assert [(stage.steps, stage.data.image_shape) for stage in whole.build().stages] == [(20, (16, 16, 1))]
-    oblong = ProgressiveRecipe(**SMALL | {"image_size": (8, 16), "steps": 20})
+    settings = SMALL | {"image_size": (8, 16), "steps": 20}
+    oblong = ProgressiveRecipe(**settings)
     assert [stage.data.image_shape for stage in oblong.build().stages] == [(4, 8, 1), (8, 16, 1)]
 
 
@@ -114,7 +116,8 @@ def test_the_stages_of_a_run():
     ],
 )
 def test_settings_that_do_not_fit(changes, text):
-    config = ProgressiveRecipe(**SMALL | {"steps": 20} | changes)
+    settings: dict[str, Any] = SMALL | {"steps": 20} | changes
+    config = ProgressiveRecipe(**settings)
     if text is None:
         config.build()
         return
@@ -123,13 +126,14 @@ def test_settings_that_do_not_fit(changes, text):
 
 
 def test_images_that_are_enlarged_are_said_to_be(caplog):
-    ProgressiveRecipe(**SMALL | {"image_size": 32, "steps": 99}).build()
+    settings: dict[str, Any] = SMALL | {"image_size": 32, "steps": 99}
+    ProgressiveRecipe(**settings).build()
     assert "its images of 28x28 are enlarged to 32x32" in caplog.text
 
 
 def test_a_set_without_labels_has_no_classes_to_ask_for():
     unlabelled = dataclasses.replace(data.load("random", image_size=8), num_classes=0, class_names=())
-    config = StyleRecipe(**SMALL | {"steps": 20}, conditional=True)
+    config = StyleRecipe(**SMALL, steps=20, conditional=True)
     with pytest.raises(
         ValueError, match="conditional=True: expected false, as dataset='random' has no labels"
     ):

@@ -1,5 +1,7 @@
 """Equalized learning rate and pixel norm, against their definitions."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,10 +25,10 @@ def test_a_convolution_uses_its_kernel_times_he_s_constant(resample, side):
     padded = np.pad(wide, ((0, 0), (1, 1), (1, 1), (0, 0)))
     n = wide.shape[1]
     taps = [(i, j) for i in range(3) for j in range(3)]
-    expected = sum(padded[:, i : i + n, j : j + n] @ kernel[i, j] for i, j in taps)
+    expected = np.sum([padded[:, i : i + n, j : j + n] @ kernel[i, j] for i, j in taps], axis=0)
     if resample == "down":
         expected = expected.reshape(2, 2, 2, 2, 2, 3).mean((2, 4))
-    found = layer.apply({"params": params}, x)
+    found: Any = layer.apply({"params": params}, x)
     assert found.shape == (2, side, side, 3)
     np.testing.assert_allclose(found, expected + params["bias"], rtol=1e-4, atol=1e-5)
 
@@ -35,11 +37,12 @@ def test_a_multiplier_changes_the_parameters_and_not_the_layer():
     x = np.ones((1, 200), np.float32)
     ours = EqualizedDense(300, gain=1.0, multiplier=0.01, bias=0.5)
     y, variables = ours.init_with_output(KEY, x)
-    kernel, bias = variables["params"]["kernel"], variables["params"]["bias"]
+    layer: Any = variables["params"]
+    kernel, bias = layer["kernel"], layer["bias"]
     assert np.std(kernel) == pytest.approx(100, rel=0.02)
     np.testing.assert_allclose(bias, 50.0)
     np.testing.assert_allclose(y, x @ kernel * 0.01 / np.sqrt(200) + 0.5, rtol=1e-4, atol=1e-5)
-    gradient = jax.grad(lambda p: ours.apply({"params": p}, x).sum())(variables["params"])  # pyright: ignore
+    gradient = jax.grad(lambda p: jnp.sum(ours.apply({"params": p}, x)))(layer)  # pyright: ignore
     np.testing.assert_allclose(gradient["bias"], 0.01)
     with pytest.raises(ValueError, match="multiplier=0"):
         EqualizedDense(3, multiplier=0.0).init(KEY, x)

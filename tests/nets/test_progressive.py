@@ -118,7 +118,7 @@ def test_styles_are_drawn_to_their_mean():
     assert np.abs(whole).max() <= 1
     _, after = run(network, variables, latents)
     mapping = Mapping(6, 2, 0.5)
-    styles = mapping.apply({"params": variables["params"]["mapping"]}, latents)
+    styles: Any = mapping.apply({"params": variables["params"]["mapping"]}, latents)
     expected = 0.995 * variables["styles"]["mean"] + 0.005 * np.mean(styles, axis=0)
     np.testing.assert_allclose(after["styles"]["mean"], expected, rtol=1e-4, atol=1e-6)
 
