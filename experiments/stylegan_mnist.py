@@ -34,7 +34,7 @@ class Config(StyleRecipe):
         "of the sizes before the largest, from the smallest on; those left out: batch_size",
         minimum=2,
     )
-    steps: int = setting(11_000, "batches to train on, at all sizes together", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(9_500, "batches to train on, at all sizes together", minimum=1, maximum=2**31 - 1)
     fade_images: int = setting(30_000, "images over which a size is faded in", minimum=0)
     hold_images: int = setting(
         30_000, "images after that at a size, but the largest, which has the rest", minimum=1
