@@ -11,12 +11,14 @@ from ganjax import losses, optim
 from ganjax.data.dataset import from_spec
 from ganjax.families.adversarial import adversarial
 from ganjax.families.cycle import cycle
+from ganjax.families.penalties import r1
 from ganjax.families.translation import translation
 from ganjax.gan import Gan
 from ganjax.nets import residual
 from ganjax.nets import translation as translation_nets
 from ganjax.nets.book import BookDiscriminator, BookGenerator
 from ganjax.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+from ganjax.nets.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from ganjax.nets.resnet import ResNetDiscriminator, ResNetGenerator
 from ganjax.nets.unet import UNet
 
@@ -117,6 +119,19 @@ def biggan32(dtype: str) -> Model:
     return Model(gan, (32, 32, 3), 10)
 
 
+def pggan32(dtype: str) -> Model:
+    """PGGAN at 32x32 with 64 channels at most, after the fade, with the later loss: non-saturating and R1."""
+    options: Any = {"channel_max": 64, "dtype": jnp.dtype(dtype)}
+    gan = adversarial(
+        ProgressiveGenerator((32, 32, 3), 3, **options),
+        ProgressiveDiscriminator(3, **options),
+        latent_size=64,
+        optimizers={player: optim.adam(1e-3, b1=0.0, b2=0.99) for player in ("generator", "discriminator")},
+        penalties={"r1": r1(10.0)},
+    )
+    return Model(gan, (32, 32, 3))
+
+
 def pix2pix64(dtype: str, dropout: float = 0.5) -> Model:
     compute = jnp.dtype(dtype)
     gan = translation(
@@ -147,4 +162,5 @@ MODELS: dict[str, Callable[..., Model]] = {
     "biggan32": biggan32,
     "pix2pix64": pix2pix64,
     "cyclegan128": cyclegan128,
+    "pggan32": pggan32,
 }

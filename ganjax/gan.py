@@ -159,6 +159,18 @@ class Gan(NamedTuple):
     prepare: Callable[..., tuple[GanState, Mapping[str, Any]]] | None = None
 
 
+class Inherited(NamedTuple):
+    """What a stage takes over from the one before it.
+
+    Attributes:
+      state: that the stage begins with.
+      message: a line for who watches the run; "" for none.
+    """
+
+    state: GanState
+    message: str = ""
+
+
 class Stage(NamedTuple):
     """A stretch of training with one `Gan` and one batch size.
 
@@ -167,14 +179,15 @@ class Stage(NamedTuple):
       data: where its batches come from, a `ganjax.data.Source`.
       steps: how many batches.
       batch_size: examples to a global batch.
-      inherit: (new state, old state) -> state, at the stage's start; None starts afresh.
+      inherit: (new state, old state), both on the host -> state, or `Inherited`, at the stage's start; None
+        starts afresh.
     """
 
     gan: Gan
     data: Any
     steps: int
     batch_size: int
-    inherit: Callable[[GanState, GanState], GanState] | None = None
+    inherit: Callable[[GanState, GanState], GanState | Inherited] | None = None
 
 
 class Show(NamedTuple):

@@ -24,7 +24,7 @@ from ganjax import hosts, members
 from ganjax.checkpoint import Checkpoints, fingerprint
 from ganjax.data import Feed, Source
 from ganjax.errors import RunError
-from ganjax.gan import Array, Experiment, GanState, Show, due_phases
+from ganjax.gan import Array, Experiment, GanState, Inherited, Show, due_phases
 from ganjax.parallel import VOTE, Runner, arrangement, state_at_first
 from ganjax.sampling import Sampler
 from ganjax.step import step_context, train_step
@@ -373,7 +373,10 @@ class _Training:
         for member in range(self.seeds):
             state = runner.create(stage_key(self.seed + member, index), example)
             if old is not None and stage.inherit is not None:
-                state = stage.inherit(state, members.of(old, member, self.seeds))
+                found = stage.inherit(state, members.of(old, member, self.seeds))
+                state, message = found if isinstance(found, Inherited) else (found, "")
+                if message and not member:
+                    self.observer.message(f"step {self.step}: {message}")
             yield state
 
     def _told_by_member(self) -> list[dict[str, Any]]:

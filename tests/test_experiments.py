@@ -61,6 +61,11 @@ LONG = {
     "cyclegan_horse2zebra",
     "cyclegan_folders",
     "cyclegan_emoji",
+    "pggan_mnist",
+    "pggan_emoji",
+    "pggan_folder",
+    "stylegan_folder",
+    "stylegan_mnist",
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.peers import book, conditional, dcgan, residual, resnet, translation
+from benchmarks.peers import book, conditional, dcgan, progressive, residual, resnet, translation
 from benchmarks.peers.step import Recipe, Trainer
 
 __all__ = ["PEERS", "Recipe", "Trainer", "trainer"]
@@ -71,6 +71,19 @@ def biggan32() -> Recipe:
     )
 
 
+def pggan32() -> Recipe:
+    generator, discriminator = progressive.ProgressiveGenerator(), progressive.ProgressiveDiscriminator()
+    return Recipe(
+        generator,
+        discriminator,
+        (progressive.names(generator), progressive.names(discriminator)),
+        latent_size=64,
+        r1=10.0,
+        learning_rate=lambda step: 1e-3,
+        betas=(0.0, 0.99),
+    )
+
+
 def pix2pix64(dropout: float = 0.5) -> translation.Pair:
     return translation.Pair(translation.UNet(dropout=dropout), translation.PatchDiscriminator(6))
 
@@ -98,4 +111,5 @@ PEERS: dict[str, Callable[[], Any]] = {
     "biggan32": biggan32,
     "pix2pix64": pix2pix64,
     "cyclegan128": cyclegan128,
+    "pggan32": pggan32,
 }

@@ -28,6 +28,7 @@ class Recipe(NamedTuple):
       latent_size: of the generator's input.
       num_classes: 0 for an unconditional GAN.
       hinge: the hinge loss (Miyato et al. 2018); else the non-saturating one.
+      r1: gamma of the gradient penalty at real images (Mescheder et al. 2018); 0: off.
       learning_rate: of both players' Adam, by step.
       betas: likewise.
       ema_decay: of the averaged generator, by step; None keeps none.
@@ -39,6 +40,7 @@ class Recipe(NamedTuple):
     latent_size: int
     num_classes: int = 0
     hinge: bool = False
+    r1: float = 0.0
     learning_rate: Callable[[int], float] = lambda step: 2e-4
     betas: tuple[float, float] = (0.5, 0.999)
     ema_decay: Callable[[int], float] | None = None
@@ -74,7 +76,8 @@ class Trainer:
         self.steps = 0
         wrap = (lambda f: torch.compile(f, dynamic=False)) if compiled else (lambda f: f)
         self._generate = wrap(self.generator)
-        self._discriminator_loss = wrap(self._of_discriminator)
+        # torch.compile can't differentiate a gradient again.
+        self._discriminator_loss = self._of_discriminator if recipe.r1 else wrap(self._of_discriminator)
         self._generator_loss = wrap(self._of_generator)
 
     def put(self, images, labels=None) -> tuple[Tensor, Tensor | None]:
@@ -109,9 +112,9 @@ class Trainer:
 
         with self._autocast():
             fake = self._generate(latents, fake_labels)
-            discriminator_loss = self._discriminator_loss(images, labels, fake.detach(), fake_labels)
+            discriminator_loss, penalty = self._discriminator_loss(images, labels, fake.detach(), fake_labels)
         of_discriminator.zero_grad(set_to_none=True)
-        discriminator_loss.backward()
+        (discriminator_loss if penalty is None else discriminator_loss + penalty).backward()
         of_discriminator.step()
 
         self._discriminator_requires_gradients(False)
@@ -129,12 +132,18 @@ class Trainer:
         self.steps += 1
         return discriminator_loss.detach(), generator_loss.detach()
 
-    def _of_discriminator(self, images, labels, fake, fake_labels) -> Tensor:
+    def _of_discriminator(self, images, labels, fake, fake_labels) -> tuple[Tensor, Tensor | None]:
+        """The loss, and the penalty where there is one."""
+        images = images.detach().requires_grad_() if self.recipe.r1 else images
         real_logits = self.discriminator(images, labels)
         fake_logits = self.discriminator(fake, fake_labels)
         if self.recipe.hinge:
-            return F.relu(1.0 - real_logits).mean() + F.relu(1.0 + fake_logits).mean()
-        return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+            return F.relu(1.0 - real_logits).mean() + F.relu(1.0 + fake_logits).mean(), None
+        value = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+        if not self.recipe.r1:
+            return value, None
+        (gradient,) = torch.autograd.grad(real_logits.sum(), images, create_graph=True)
+        return value, self.recipe.r1 / 2 * gradient.square().sum((1, 2, 3)).mean()
 
     def _of_generator(self, fake, fake_labels) -> Tensor:
         logits = self.discriminator(fake, fake_labels)

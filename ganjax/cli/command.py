@@ -303,15 +303,15 @@ def _define() -> flags.FlagValues:
     text(
         "out",
         None,
-        "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif or a folder for both. "
+        "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif, an .mp4 or a folder. "
         "attention: a .png. evaluate: a .json. plot: a .png. export, translate: a folder. Default: in the "
         "workdir.",
     )
     flags.DEFINE_float(
         "truncation",
         None,
-        "sample, interpolate, attention, evaluate: the bound of latents' entries: less of it, more fidelity "
-        "and less variety.",
+        "sample, interpolate, attention, evaluate: the bound of latents' entries or, of StyleGAN, psi, by "
+        "which styles are drawn to their mean: less of it, more fidelity and less variety.",
         flag_values=values,
     )
     flags.DEFINE_enum(
@@ -343,7 +343,7 @@ def _define() -> flags.FlagValues:
         "attention: whose attention is shown: pixels, as in 14x14,7x20 (row x column). Default: five.",
     )
     integer("frames", 8, "interpolate: frames from one seed, or label, to the next.", 1, 10_000)
-    integer("fps", 12, "interpolate: frames a second of the GIF.", 1, 50)
+    integer("fps", 12, "interpolate: frames a second of the GIF or MP4.", 1, 50)
     text(
         "metrics",
         None,

@@ -1,6 +1,7 @@
 """How samples are drawn, as the flags say: what a family's `sample`, `latents` and `prepare` are given."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,8 @@ def options_of(flags: absl_flags.FlagValues, gan: Gan) -> dict[str, Any]:
         if not takes(gan.sample, name):
             raise UsageError(f"--{name}: this model has no such option")
         options[name] = flags[name].value
+    if not math.isfinite(options.get("truncation", 0.0)):
+        raise UsageError(f"--truncation={options['truncation']}: expected a number")
     if "truncation_mode" in options and "truncation" not in options:
         raise UsageError("--truncation_mode does nothing without --truncation=")
     latents, named = gan.latents, of_latents(gan, options)

@@ -1,4 +1,4 @@
-"""--mode=interpolate: from seed to seed on the sphere, or from class to class: a strip and an animation."""
+"""--mode=interpolate: from seed to seed on the sphere, or from class to class: a strip and a film."""
 
 from collections.abc import Sequence
 
@@ -13,6 +13,7 @@ from ganjax.cli.sample import MAX_GRID, read_lists
 from ganjax.errors import UsageError
 from ganjax.gan import Gan, GanState
 from ganjax.report import images as pictures
+from ganjax.report import video
 from ganjax.sampling import Sampler, latents, slerp
 
 
@@ -33,8 +34,10 @@ def run(command: Command) -> int:
         raise UsageError(f"--seeds={command.flags.seeds}: it takes two to go from one to the other")
     out = epath.Path(command.flags.out or run.folder).expanduser()
     suffix = out.suffix if command.flags.out else ""  # a run's folder may have a dot in its name
-    if suffix not in (".png", ".gif", ""):
-        raise UsageError(f"--out={out}: expected a .png, a .gif, or a folder for both")
+    if suffix not in (".png", ".gif", ".mp4", ""):
+        raise UsageError(f"--out={out}: expected a .png, a .gif, an .mp4, or a folder for all")
+    if suffix == ".mp4" and video.encoder() is None:
+        raise UsageError(f"--out={out}: there is no encoder for it here; {video.HOW}")
     rows, stops = (len(seeds), len(labels)) if of_classes else (len(labels) or 1, len(seeds))
     count = rows * stops * command.flags.frames
     if count > MAX_GRID:
@@ -69,11 +72,15 @@ def run(command: Command) -> int:
         there = frames[:, : command.flags.frames * (stops - 1) + 1]
         written.append(out if suffix else out / "interpolation.png")
         pictures.save_png(written[-1], picture(there.reshape(-1, *frames.shape[2:]), there.shape[1]))
-    if suffix in (".gif", ""):
-        written.append(out if suffix else out / "interpolation.gif")
+    if suffix != ".png":
         columns = min(rows, 5)
         sheets = np.stack([picture(frames[:, i], columns) for i in range(len(path))])
-        pictures.save_gif(written[-1], sheets, command.flags.fps)
+        if suffix != ".mp4":
+            written.append(out if suffix else out / "interpolation.gif")
+            pictures.save_gif(written[-1], sheets, command.flags.fps)
+        if suffix == ".mp4" or (not suffix and video.encoder() is not None):
+            written.append(out if suffix else out / "interpolation.mp4")
+            video.save_mp4(written[-1], sheets, command.flags.fps)
     between = "labels" if of_classes else "seeds"
     print(f"{stops} {between}, {rows} rows, step {meta['step']}: {', '.join(map(str, written))}")
     return 0

@@ -360,8 +360,22 @@ def check_drawn_from_seeds(run: Run, mode: str) -> None:
 
 
 def picture_of(experiment: Experiment) -> Callable[[Any, int], np.ndarray]:
-    """(samples as networks give them, columns) -> uint8 [H, W, C]: a grid, unless the experiment differs."""
-    return pictures.sheet if experiment.show is None else experiment.show.picture
+    """(samples as networks give them, columns) -> uint8 [H, W, C]: a grid, unless the experiment differs.
+
+    Images that are smaller than those of the last stage are enlarged to these, pixel by pixel, so that the
+    grids of a run that grows have one size, and make a film.
+    """
+    if experiment.show is not None:
+        return experiment.show.picture
+    last = experiment.stages[-1].data
+
+    def sheet(images: np.ndarray, columns: int) -> np.ndarray:
+        if len(experiment.stages) > 1 and isinstance(last, data.Dataset):
+            scale = max(last.image_shape[0] // images.shape[1], 1)
+            images = np.asarray(images).repeat(scale, axis=1).repeat(scale, axis=2)
+        return pictures.sheet(images, columns)
+
+    return sheet
 
 
 def check_labels(labels: tuple[int, ...], num_classes: int, flag: str = "--labels") -> None:

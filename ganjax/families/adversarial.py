@@ -8,10 +8,11 @@ Networks are linen modules, called as
 
 Images may have any shape after the first axis. A module whose `__call__` has a parameter `keys` is given
 PRNG keys [n], one an example, for what it draws itself, such as dropout. One that has an attribute
-`axis_name` takes its batch statistics over the devices of that axis. A discriminator that sows "features"
-[n, F] into "intermediates" can be matched by its features; one that sows "class_logits" [n, classes] can
-be an auxiliary classifier. A generator that sows "attention" can be asked for it; one whose labels may be
-shares of the classes, float [n, classes], draws mixtures.
+`axis_name` takes its batch statistics over the devices of that axis. A generator with a parameter
+`truncation` truncates by itself, in sampling: it is given the option of that name, and latents are drawn
+whole. A discriminator that sows "features" [n, F] into "intermediates" can be matched by its features; one
+that sows "class_logits" [n, classes] can be an auxiliary classifier. A generator that sows "attention" can be
+asked for it; one whose labels may be shares of the classes, float [n, classes], draws mixtures.
 """
 
 import inspect
@@ -49,6 +50,8 @@ def adversarial(
     generator_due: Callable[[int], bool] = always,
     constrain: Mapping[str, Callable[[Tree], Tree]] | None = None,
     augment: Augment | None = None,
+    by_step: Mapping[str, Callable[[Array], Array]] | None = None,
+    of_real: Callable[[Array, Array], Array] | None = None,
     joined: bool = False,
     swap_labels: float = 0.0,
     penalties: Mapping[str, Penalty] | None = None,
@@ -82,6 +85,9 @@ def adversarial(
       constrain: player -> projection of its parameters, after init and after every update.
       augment: what every image goes through before the discriminator sees it, real or generated, in both
         phases; differentiable.
+      by_step: arguments of both networks besides, by name, as functions of the step: by how much a layer is
+        faded in, for one. Samples are drawn with those of the state's step.
+      of_real: (images, step) -> images, what the real ones go through first.
       joined: real and generated images pass through the discriminator as one batch, with common batch
         statistics; else one after the other.
       swap_labels: the share of the pairs of a real and a generated image whose labels are exchanged in the
@@ -109,13 +115,17 @@ def adversarial(
     `truncation_mode`: "resample", entries beyond it are drawn again (Brock et al. 2019, section 3.1), or
     "clamp", they are set to it; and `attention=True`, which gives the generator's attention [n, H, W, H', W']
     in the place of images: of each pixel H x W, weights of H' x W' that sum to 1. `latents` takes the first
-    two; `prepare` takes `standing_statistics` in place of that given here.
+    two; `prepare` takes `standing_statistics` in place of that given here. Of a generator that truncates by
+    itself, `truncation` is whatever that takes, and the other options are not there.
 
     Batches are {"image": [n, H, W, C] in [-1, 1]} and, if conditional, {"label": int [n]}.
     """
     stream = "latents" if share_latents else ""
     penalties, constrain = dict(penalties or {}), dict(constrain or {})
     weight_penalties = {player: dict(named) for player, named in (weight_penalties or {}).items()}
+
+    def of_step(step: Array) -> dict[str, Any]:
+        return {name: function(step) for name, function in (by_step or {}).items()}
 
     if classification and not num_classes:
         raise ValueError(f"classification={classification}: there are no classes")
@@ -140,27 +150,35 @@ def adversarial(
     ) -> tuple[Array, Tree]:
         g = over_devices(generator, context.axis_name if cross_device else None)
         keys = keys_of(g, context.example_keys, GENERATOR)
-        return apply(g, params, state.stats[GENERATOR], latents, labels, **keys)
+        given = of_step(state.step)
+        return apply(g, params, state.stats[GENERATOR], latents, labels, **keys, **given)
 
     def judged(
-        params: Tree, stats: Tree, images: Array, labels: Array | None, context: Context, name: str
+        params: Tree,
+        stats: Tree,
+        images: Array,
+        labels: Array | None,
+        context: Context,
+        name: str,
+        step: Array,
     ) -> tuple[Array, Tree]:
         """Logits and the other collections; `name` says which images, for what D draws itself."""
         d = over_devices(discriminator, context.axis_name if cross_device else None)
         keys = keys_of(d, context.example_keys, f"{DISCRIMINATOR} {name}")
-        return apply(d, params, stats, images, labels, **keys)
+        return apply(d, params, stats, images, labels, **keys, **of_step(step))
 
     def both_judged(
-        params: Tree, stats: Tree, images: tuple[Array, Array], labels: tuple, context: Context
+        params: Tree, stats: Tree, images: tuple[Array, Array], labels: tuple, context: Context, step: Array
     ) -> tuple[Array, Array, Tree]:
         if not joined:
-            real_logits, stats = judged(params, stats, images[0], labels[0], context, "real")
-            fake_logits, stats = judged(params, stats, images[1], labels[1], context, "fake")
+            real_logits, stats = judged(params, stats, images[0], labels[0], context, "real", step)
+            fake_logits, stats = judged(params, stats, images[1], labels[1], context, "fake", step)
             return real_logits, fake_logits, stats
         d = over_devices(discriminator, context.axis_name if cross_device else None)
         keys = [keys_of(d, context.example_keys, f"{DISCRIMINATOR} {name}") for name in ("real", "fake")]
         together = {name: jnp.concatenate([x[name] for x in keys]) for name in keys[0]}
         label = None if labels[0] is None else jnp.concatenate(labels)
+        together |= of_step(step)
         logits, stats = apply(d, params, stats, jnp.concatenate(images), label, **together)
         n = images[0].shape[0]
         return logits[:n], logits[n:], stats
@@ -168,12 +186,19 @@ def adversarial(
     def seen(images: Array, state: GanState, context: Context, name: str) -> Array:
         return images if augment is None else augment(images, context.example_keys(name), state.step)
 
+    def seen_real(batch: Batch, state: GanState, context: Context) -> Array:
+        images = batch["image"] if of_real is None else of_real(batch["image"], state.step)
+        return seen(images, state, context, "augment real")
+
     def init(key: Array, batch: Batch) -> tuple[dict, dict, Tree]:
+        given = of_step(jnp.zeros((), jnp.int32))
         images, labels = batch["image"][:1], batch["label"][:1] if num_classes else None
         latents = jnp.zeros((1, latent_size))
         players = {
-            GENERATOR: generator.init(random.stream(key, GENERATOR), latents, labels, train=True),
-            DISCRIMINATOR: discriminator.init(random.stream(key, DISCRIMINATOR), images, labels, train=True),
+            GENERATOR: generator.init(random.stream(key, GENERATOR), latents, labels, train=True, **given),
+            DISCRIMINATOR: discriminator.init(
+                random.stream(key, DISCRIMINATOR), images, labels, train=True, **given
+            ),
         }
         params = {player: variables["params"] for player, variables in players.items()}
         stats = {
@@ -204,12 +229,12 @@ def adversarial(
         fake, _ = generated(state.params[GENERATOR], state, context, latents, fake_labels)
         labels = (batch["label"] if num_classes else None), fake_labels
         images = (
-            seen(batch["image"], state, context, "augment real"),
+            seen_real(batch, state, context),
             seen(fake, state, context, "augment fake"),
         )
         before = state.stats[DISCRIMINATOR]
         asked = {**before, "intermediates": {}} if classification else before
-        real_logits, fake_logits, stats = both_judged(params, asked, images, labels, context)
+        real_logits, fake_logits, stats = both_judged(params, asked, images, labels, context, state.step)
         stats, seen_besides = dict(stats), stats.get("intermediates", {})
         stats.pop("intermediates", None)
         pair = real_logits, fake_logits
@@ -231,8 +256,8 @@ def adversarial(
             *images,
             real_logits,
             fake_logits,
-            judge=lambda x: judged(params, before, x, labels[0], context, "real")[0],
-            judge_fake=lambda x: judged(params, before, x, labels[1], context, "fake")[0],
+            judge=lambda x: judged(params, before, x, labels[0], context, "real", state.step)[0],
+            judge_fake=lambda x: judged(params, before, x, labels[1], context, "fake", state.step)[0],
             context=context,
             joined=joined,
         )
@@ -261,11 +286,13 @@ def adversarial(
         # Features are gathered beside the statistics, where they are asked for.
         d_stats = {**d_stats, "intermediates": {}} if feature_matching or classification else d_stats
         fake = seen(fake, state, context, "augment fake")
-        fake_logits, after = judged(d_params, d_stats, fake, labels, context, "fake")
+        fake_logits, after = judged(d_params, d_stats, fake, labels, context, "fake", state.step)
         if loss.relativistic or feature_matching:
-            real = seen(batch["image"], state, context, "augment real")
+            real = seen_real(batch, state, context)
             real_labels = batch["label"] if num_classes else None
-            real_logits, real_after = judged(d_params, d_stats, real, real_labels, context, "real")
+            real_logits, real_after = judged(
+                d_params, d_stats, real, real_labels, context, "real", state.step
+            )
         if loss.relativistic:
             each = loss.generator(real_logits, fake_logits, **over_batch(loss, context))
         else:
@@ -295,6 +322,33 @@ def adversarial(
     def weights_of(state: GanState) -> Tree:
         return state.ema.get(GENERATOR, state.params[GENERATOR])
 
+    def images_of(
+        state: GanState,
+        keys: Array | None,
+        labels: Array | None,
+        latents: Array,
+        attention: bool = False,
+        **given: Any,
+    ) -> Array:
+        if num_classes and labels is None:
+            raise ValueError(
+                f"this model is conditional: it needs a label from 0 to {num_classes - 1} for each image"
+            )
+        if labels is not None and not num_classes:
+            raise ValueError("this model is unconditional: it takes no labels")
+        variables = {"params": weights_of(state), **state.stats[GENERATOR]}
+        given |= of_step(state.step)
+        if sample_dropout and keys is not None:  # latents alone are enough to draw from
+            given |= keys_of(generator, lambda name: random.streams(keys, name), GENERATOR)
+        if attention:
+            _, sown = generator.apply(
+                variables, latents, labels, train=False, mutable=["intermediates"], **given
+            )
+            return attention_in(dict(sown).get("intermediates", {}))
+        images = generator.apply(variables, latents, labels, train=False, **given)
+        assert isinstance(images, jax.Array)
+        return images
+
     def sample(
         state: GanState,
         keys: Array,
@@ -305,29 +359,25 @@ def adversarial(
         truncation_mode: str = "resample",
         attention: bool = False,
     ) -> Array:
-        if num_classes and labels is None:
-            raise ValueError(
-                f"this model is conditional: it needs a label from 0 to {num_classes - 1} for each image"
-            )
-        if labels is not None and not num_classes:
-            raise ValueError("this model is unconditional: it takes no labels")
-        if latents is not None and truncation is not None:
-            raise ValueError(f"truncation={truncation}: it is of latents that are drawn, and these are given")
-        variables = {"params": weights_of(state), **state.stats[GENERATOR]}
-        own: dict[str, Any] = {}
-        if sample_dropout and keys is not None:  # latents alone are enough to draw from
-            own = keys_of(generator, lambda name: random.streams(keys, name), GENERATOR)
         if latents is None:
             latents = draw(keys, truncation=truncation, truncation_mode=truncation_mode)
-        if attention:
-            _, sown = generator.apply(
-                variables, latents, labels, train=False, mutable=["intermediates"], **own
-            )
-            return attention_in(dict(sown).get("intermediates", {}))
-        images = generator.apply(variables, latents, labels, train=False, **own)
-        assert isinstance(images, jax.Array)
-        return images
+        elif truncation is not None:
+            raise ValueError(f"truncation={truncation}: it is of latents that are drawn, and these are given")
+        return images_of(state, keys, labels, latents, attention)
 
+    def sample_truncated(
+        state: GanState,
+        keys: Array,
+        labels: Array | None = None,
+        *,
+        latents: Array | None = None,
+        truncation: float | None = None,
+    ) -> Array:
+        """Of a generator that truncates by itself."""
+        latents = draw(keys) if latents is None else latents
+        return images_of(state, keys, labels, latents, truncation=truncation)
+
+    truncates = "truncation" in inspect.signature(type(generator).__call__).parameters
     default_standing = standing_statistics
 
     def prepare(
@@ -345,7 +395,8 @@ def adversarial(
             latents, labels = fakes(context)
             keys = keys_of(generator, context.example_keys, GENERATOR)
             asked = {**stats, standing.MOMENTS: {}}
-            _, after = apply(generator, params, asked, latents, labels, **keys)
+            given = keys | of_step(state.step)
+            _, after = apply(generator, params, asked, latents, labels, **given)
             moments = after.pop(standing.MOMENTS)
             return after, moments
 
@@ -360,8 +411,8 @@ def adversarial(
             Phase(GENERATOR, generator_loss, generator_due, stream, accumulate),
         ),
         optimizers=optimizers,
-        sample=sample,
-        latents=draw,
+        sample=sample_truncated if truncates else sample,
+        latents=(lambda keys: draw(keys)) if truncates else draw,
         ema={GENERATOR: ema_decay} if ema_decay is not None else {},
         constrain=constrain,
         prepare=prepare,

@@ -82,6 +82,12 @@ def gradient_penalty(weight: float, *, one_sided: bool = False) -> Penalty:
     return _without_memory(value)
 
 
+def drift(weight: float) -> Penalty:
+    """`weight` times the mean squared logit of real images, so that a critic's do not drift away from 0
+    (Karras et al. 2018, "Progressive growing of GANs", appendix A.1: 0.001)."""
+    return _without_memory(lambda seen: weight * jnp.mean(jnp.square(seen.real_logits)))
+
+
 def dragan(weight: float) -> Penalty:
     """`weight` times (|gradient| - 1)^2 around real images (Kodali et al. 2017, "On convergence and stability
     of GANs"), at distances of up to half of the standard deviation over all pixels of the global batch."""

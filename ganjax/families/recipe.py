@@ -26,6 +26,7 @@ from ganjax import augment, data, losses, optim, regularizers
 from ganjax.config import setting
 from ganjax.families import alternation, penalties
 from ganjax.families.adversarial import DISCRIMINATOR, GENERATOR, Augment, adversarial
+from ganjax.families.growing import Rung
 from ganjax.families.penalties import Penalty
 from ganjax.gan import Array, Experiment, Stage, Tree, always, every
 from ganjax.regularizers import WeightPenalty
@@ -46,6 +47,11 @@ LOSSES = {
 def wrong(config: "Recipe", name: str, expected: str) -> ValueError:
     """The error for a setting that does not go with the others."""
     return ValueError(f"--config.{name}={getattr(config, name)}: expected {expected}")
+
+
+def shifted(by_step: Callable[[Any], Any], first: int) -> Callable[[Any], Any]:
+    """A function of the run's step as one of a stage's, which begins after `first` of them."""
+    return (lambda step: by_step(step + first)) if first else by_step
 
 
 SMOOTHED = ("non_saturating", "minimax", "least_squares")
@@ -152,6 +158,7 @@ class Recipe:
     r2: float = off("gamma of the gradient penalty at generated images")
     gradient_penalty: float = off("weight of the gradient penalty between real and generated images")
     gradient_penalty_one_sided: bool = setting(False, "only norms above 1 are penalised")
+    drift: float = off("weight of the squared logits of real images")
     dragan: float = off("weight of the gradient penalty around real images")
     lecam: float = off("weight of LeCam's regularization")
     orthogonal: float = off("weight of orthogonal regularization of both players")
@@ -216,13 +223,15 @@ class Recipe:
             rate = optim.exponential_decay(value, 0.01, fall, start=start)
         return optim.warmup(rate, self.warmup_steps) if self.warmup_steps else rate
 
-    def optimizers(self) -> dict[str, optax.GradientTransformation]:
+    def optimizers(self, first: int = 0) -> dict[str, optax.GradientTransformation]:
+        """By player, of a stage that begins after `first` steps of the run."""
         rates = {GENERATOR: self.generator_learning_rate, DISCRIMINATOR: self.discriminator_learning_rate}
 
         clip = self.clip_gradients or None
 
         def make(rate: float) -> optax.GradientTransformation:
             schedule = self.learning_rate(rate)
+            schedule = shifted(schedule, first) if callable(schedule) else schedule
             if self.optimizer == "rmsprop":
                 return optim.rmsprop(schedule, self.rmsprop_decay, clip=clip)
             return optim.adam(schedule, self.beta1, self.beta2, clip=clip)
@@ -243,6 +252,7 @@ class Recipe:
             "r1": penalties.r1,
             "r2": penalties.r2,
             "gradient_penalty": between,
+            "drift": penalties.drift,
             "dragan": penalties.dragan,
             "lecam": penalties.lecam,
         }
@@ -290,6 +300,9 @@ class Recipe:
         sample_dropout: bool = True,
         classification: float = 0.0,
         standing_statistics: int = 0,
+        by_step: Mapping[str, Callable[[Array], Array]] | None = None,
+        of_real: Callable[[Array, Array], Array] | None = None,
+        rung: Rung | None = None,
         **further: Any,
     ) -> Experiment:
         """An experiment of one stage.
@@ -299,37 +312,47 @@ class Recipe:
           generator: a network as `adversarial` takes it.
           discriminator: likewise.
           num_classes: 0 for an unconditional GAN.
-          sample_dropout, classification, standing_statistics: as in `adversarial`.
+          sample_dropout, classification, standing_statistics, by_step, of_real: as in `adversarial`.
+          rung: which part of the run the stage is, where it is not the whole. Schedules go on over the run.
           **further: fields of `Experiment`.
         """
-        generator_due, discriminator_due = self.due()
+        rung = rung or Rung(0, self.batch_size, self.steps)
+        generator_due, discriminator_due = (shifted(due, rung.first) for due in self.due())
+        augmentation = self.augmentation()
+        augmented = None
+        if augmentation is not None:
+            augmented = lambda images, keys, step: augmentation(images, keys, step + rung.first)  # noqa: E731
+        decay = optim.ema_decay(self.ema_decay, start=self.ema_start)
+        share = losses.top_k_share(0, self.top_k, max(self.steps // 2, 1))
         gan = adversarial(
             generator,
             discriminator,
             latent_size=self.latent_size,
             num_classes=num_classes,
             loss=self.adversarial_loss(),
-            optimizers=self.optimizers(),
-            ema_decay=optim.ema_decay(self.ema_decay, start=self.ema_start) if self.ema_decay else None,
+            optimizers=self.optimizers(rung.first),
+            ema_decay=shifted(decay, rung.first) if self.ema_decay else None,
             share_latents=self.share_latents,
             constrain=self.constrain(),
-            augment=self.augmentation(),
+            augment=augmented,
+            by_step=by_step,
+            of_real=of_real,
             joined=self.joined,
             swap_labels=self.swap_labels,
             penalties=self.penalties(),
             weight_penalties=self.weight_penalties(),
             adversarial_weight=self.adversarial_weight,
             feature_matching=self.feature_matching,
-            top_k=None if self.top_k == 1.0 else losses.top_k_share(0, self.top_k, max(self.steps // 2, 1)),
+            top_k=None if self.top_k == 1.0 else shifted(share, rung.first),
             sample_dropout=sample_dropout,
             classification=classification,
             accumulate=self.accumulate,
             standing_statistics=standing_statistics,
-            standing_batch=self.batch_size // self.accumulate,  # as in training
+            standing_batch=rung.batch_size // self.accumulate,  # as in training
             generator_due=generator_due,
             discriminator_due=discriminator_due,
         )
-        stage = Stage(gan, source, steps=self.steps, batch_size=self.batch_size)
+        stage = Stage(gan, source, steps=rung.steps, batch_size=rung.batch_size)
         return Experiment(
             (stage,),
             num_classes=num_classes,

@@ -12,7 +12,8 @@ from ganjax.layers.conv import (
 )
 from ganjax.layers.dropout import Dropout
 from ganjax.layers.embedding import Embed
-from ganjax.layers.minibatch import MinibatchDiscrimination
+from ganjax.layers.equalized import EqualizedConv, EqualizedDense, pixel_norm
+from ganjax.layers.minibatch import MinibatchDiscrimination, minibatch_std
 from ganjax.layers.norm import (
     BatchNorm,
     ConditionalBatchNorm,
@@ -23,6 +24,7 @@ from ganjax.layers.norm import (
 )
 from ganjax.layers.resample import (
     blur,
+    crossfaded,
     downsample,
     downsample_filtered,
     fir_filter,
@@ -34,8 +36,10 @@ from ganjax.layers.resample import (
     upsample_filtered,
 )
 from ganjax.layers.spectral import SpectralConv, SpectralDense, spectrally_normalised
+from ganjax.layers.style import AdaIN, Noise
 
 __all__ = [
+    "AdaIN",
     "BatchNorm",
     "ConditionalBatchNorm",
     "Conv",
@@ -43,9 +47,12 @@ __all__ = [
     "Dropout",
     "Embed",
     "EmbeddedBatchNorm",
+    "EqualizedConv",
+    "EqualizedDense",
     "InstanceNorm",
     "LayerNorm",
     "MinibatchDiscrimination",
+    "Noise",
     "SelfAttention",
     "SpectralConv",
     "SpectralDense",
@@ -58,9 +65,12 @@ __all__ = [
     "conv",
     "conv_pool",
     "conv_transpose",
+    "crossfaded",
     "downsample",
     "downsample_filtered",
     "fir_filter",
+    "minibatch_std",
+    "pixel_norm",
     "pixel_shuffle",
     "pixel_unshuffle",
     "resize_bilinear",

@@ -1,4 +1,6 @@
-"""Minibatch discrimination (Salimans et al. 2016, "Improved techniques for training GANs", section 3.2)."""
+"""What a discriminator sees of a batch beside the single example: minibatch discrimination (Salimans et al.
+2016, "Improved techniques for training GANs", section 3.2), and the standard deviation over a group (Karras
+et al. 2018, "Progressive growing of GANs for improved quality, stability, and variation", section 3)."""
 
 import flax.linen as nn
 import jax
@@ -59,3 +61,45 @@ class MinibatchDiscrimination(nn.Module):
         others = places[:, None] != jnp.arange(everyone.shape[0])[None]
         near = jnp.where(others[:, :, None], jnp.exp(-distance), 0)
         return jnp.concatenate([x, jnp.sum(near, axis=1)], axis=1)
+
+
+def minibatch_std(
+    x: jax.Array, group: int = 4, axis_name: str | None = None, epsilon: float = 1e-8
+) -> jax.Array:
+    """Appends a channel that says how unlike the examples of a group are: [n, H, W, C] -> [n, H, W, C + 1].
+
+    It is the standard deviation over the group, of each of the H W C features, in the mean over these: one
+    number a group. Groups are of examples that follow each other in the *global* batch, so that they are the
+    same however many devices share it; where a device holds no whole groups, all of the batch is gathered.
+
+    Args:
+      x: [n, H, W, C]; the statistic is float32 in any type.
+      group: examples to a group, at least 1; a smaller batch is one group.
+      axis_name: of an enclosing `pmap` or `shard_map`: the batch is that over all its devices; None: the
+        local one.
+      epsilon: added to the variance.
+    Raises:
+      ValueError: x is not of rank 4, or the group is below 1 or does not divide the batch.
+    """
+    if x.ndim != 4:
+        raise ValueError(f"minibatch_std takes features [n, H, W, C]; got {x.shape}")
+    n = x.shape[0]
+    total = n if axis_name is None else n * jax.lax.axis_size(axis_name)
+    size = min(group, total)
+    if size < 1 or total % size:
+        raise ValueError(
+            f"minibatch_std: groups of {group} do not divide a batch of {total}; take a multiple"
+        )
+    y = x.astype(jnp.float32).reshape(n, -1)
+    whole = n % size == 0
+    if not whole:
+        assert axis_name is not None
+        y = collectives.gather(y, axis_name)
+    y = y.reshape(-1, size, y.shape[-1])
+    y = y - jnp.mean(y, axis=1, keepdims=True)
+    deviation = jnp.mean(jnp.sqrt(jnp.mean(jnp.square(y), axis=1) + epsilon), axis=1)
+    each = jnp.repeat(deviation, size)
+    if not whole:
+        each = jax.lax.dynamic_slice_in_dim(each, jax.lax.axis_index(axis_name) * n, n)
+    channel = jnp.broadcast_to(each[:, None, None, None], (*x.shape[:-1], 1))
+    return jnp.concatenate([x, channel.astype(x.dtype)], axis=-1)

@@ -82,6 +82,12 @@ def downsample(x: jax.Array, factor: Pair = 2) -> jax.Array:
     return jnp.mean(x.reshape(n, h // fh, fh, w // fw, fw, c), (2, 4))
 
 
+def crossfaded(old: jax.Array, new: jax.Array, alpha: jax.Array | float) -> jax.Array:
+    """(1 - alpha) old + alpha new, of one shape; where alpha is 0 or 1, one of the two to the bit."""
+    alpha = jnp.asarray(alpha, old.dtype)
+    return (1 - alpha) * old + alpha * new
+
+
 # One pass of a filter. Along each axis, where z is the image with up - 1 zeros after each pixel, and zeros
 # without end on both sides,
 #   output[o] = sum over j of taps[j] * z[o * down + j - before],   0 <= o < size.

@@ -60,7 +60,7 @@ def test_the_command_names_the_models():
     assert tuple(MODELS) == tuple(PEERS) == NAMES
 
 
-SLOW = {"biggan32"}  # to compile
+SLOW = {"biggan32", "pggan32"}  # to compile
 PARAMS = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ADVERSARIAL]
 
 

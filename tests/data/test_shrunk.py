@@ -1,0 +1,38 @@
+"""Shrunk sets: means of blocks, labels, and no reading before it is asked for."""
+
+import numpy as np
+import pytest
+
+from ganjax import data
+from ganjax.data.shrunk import block_means, shrunk
+from ganjax.errors import RunError
+
+
+def test_a_pixel_is_the_mean_of_a_block():
+    images = np.array([[0, 1, 10, 20], [2, 3, 30, 255]], np.uint8).reshape(1, 2, 4, 1)
+    np.testing.assert_array_equal(block_means(images, 2).ravel(), [2, 79])  # 1.5 and 78.75
+
+
+def test_a_shrunk_set():
+    whole = data.load("random", image_size=(8, 16))
+    half = shrunk(whole, 4)
+    assert half.image_shape == (2, 4, 1)
+    assert (half.num_examples, half.num_classes, half.name) == (whole.num_examples, 10, "random")
+    places = np.array([3, 255, 0])
+    found, full = half.read(places), whole.read(places)
+    np.testing.assert_array_equal(found["label"], full["label"])
+    means = full["image"].reshape(3, 2, 4, 4, 4, 1).mean((2, 4))
+    np.testing.assert_allclose(found["image"], means, atol=0.5)
+    resident = half.resident()
+    assert resident is not None
+    assert len(resident["image"]) == 256
+    assert half.example(2)["image"].shape == (2, 2, 4, 1)
+    assert shrunk(whole, 1) is whole
+    with pytest.raises(ValueError, match="8x16 can't be shrunk by 3"):
+        shrunk(whole, 3)
+
+
+def test_without_the_data_only_reading_fails():
+    known = data.from_spec(data.load("random", image_size=8).spec())
+    with pytest.raises(RunError, match="not loaded"):
+        shrunk(known, 2).read(np.arange(2))
