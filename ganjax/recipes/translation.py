@@ -66,6 +66,9 @@ class TranslationRecipe:
 
     batch_size: int = setting(1, "of the global batch", minimum=1, maximum=2**20)
     steps: int = setting(80_000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    seeds: int = setting(
+        1, "runs that are trained in one, with seeds from --seed on", minimum=1, maximum=1000
+    )
     evaluate_every: int = setting(
         0, "measure held-out images every so many steps; 0: never", minimum=0, maximum=2**31 - 1
     )
@@ -202,6 +205,7 @@ class TranslationRecipe:
             show=Show(shown, 1 if len(directions) > 1 or shown < 4 else 2, picture, conditions),
             judge=judge,
             evaluate_every=self.evaluate_every,
+            seeds=self.seeds,
         )
 
 
