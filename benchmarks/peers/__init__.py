@@ -84,6 +84,13 @@ def pggan32() -> Recipe:
     )
 
 
+def stylegan32() -> Recipe:
+    generator = progressive.StyleGenerator()
+    discriminator = progressive.ProgressiveDiscriminator(blurred=True)
+    names = progressive.names(generator), progressive.names(discriminator)
+    return pggan32()._replace(generator=generator, discriminator=discriminator, names=names)
+
+
 def pix2pix64(dropout: float = 0.5) -> translation.Pair:
     return translation.Pair(translation.UNet(dropout=dropout), translation.PatchDiscriminator(6))
 
@@ -112,4 +119,5 @@ PEERS: dict[str, Callable[[], Any]] = {
     "pix2pix64": pix2pix64,
     "cyclegan128": cyclegan128,
     "pggan32": pggan32,
+    "stylegan32": stylegan32,
 }

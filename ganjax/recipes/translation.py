@@ -51,6 +51,9 @@ class TranslationRecipe:
     image_size: int | tuple[int, int] | None = setting(
         256, "height and width, or one for both; none: as the images are", minimum=1, maximum=4096
     )
+    resize: Literal["crop", "pad", "stretch"] = setting(
+        "crop", "how images come to image_size: cropped, with black around them, or out of proportion"
+    )
     channels: tuple[int, int] = setting((3, 3), "of A's images and of B's", choices=(1, 3, 4))
     held_out: float = setting(
         0.1, "share that is kept for tests, of a set without a test split; 0: none", minimum=0.0, below=1.0
@@ -103,6 +106,10 @@ class TranslationRecipe:
                 f"--config.decay_start={self.decay_start}: expected 0.5, as it does nothing with "
                 "schedule=constant"
             )
+        if self.image_size is None and self.resize != "crop":
+            raise ValueError(
+                f"--config.resize={self.resize}: expected crop, as it does nothing with image_size=None"
+            )
 
     @property
     def compute_dtype(self) -> jnp.dtype:
@@ -145,7 +152,7 @@ class TranslationRecipe:
         self, load: Callable[..., data.Dataset], name: str, split: str, **options: Any
     ) -> tuple:
         """The training set, and what is held out of it (None: nothing)."""
-        options |= {"image_size": self.image_size}
+        options |= {"image_size": self.image_size, "resize": self.resize}
         if not self.held_out:
             return load(name, split=split, **options), None
         options |= {"held_out": self.held_out, "held_out_by": self.held_out_by}
