@@ -57,6 +57,9 @@ LONG = {
     "cyclegan_horse2zebra",
     "cyclegan_folders",
     "cyclegan_emoji",
+    "semi_supervised_cifar10",
+    "semi_supervised_svhn",
+    "semi_supervised_rotation_mnist",
 }
 
 

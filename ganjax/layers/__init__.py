@@ -13,6 +13,7 @@ from ganjax.layers.conv import (
 from ganjax.layers.dropout import Dropout
 from ganjax.layers.embedding import Embed
 from ganjax.layers.minibatch import MinibatchDiscrimination
+from ganjax.layers.noise import GaussianNoise
 from ganjax.layers.norm import (
     BatchNorm,
     ConditionalBatchNorm,
@@ -34,6 +35,7 @@ from ganjax.layers.resample import (
     upsample_filtered,
 )
 from ganjax.layers.spectral import SpectralConv, SpectralDense, spectrally_normalised
+from ganjax.layers.weight_norm import WeightNormConv, WeightNormDense, weight_normalised
 
 __all__ = [
     "BatchNorm",
@@ -43,6 +45,7 @@ __all__ = [
     "Dropout",
     "Embed",
     "EmbeddedBatchNorm",
+    "GaussianNoise",
     "InstanceNorm",
     "LayerNorm",
     "MinibatchDiscrimination",
@@ -50,6 +53,8 @@ __all__ = [
     "SpectralConv",
     "SpectralDense",
     "VirtualBatchNorm",
+    "WeightNormConv",
+    "WeightNormDense",
     "add_bias",
     "attend",
     "attention_weights",
@@ -70,4 +75,5 @@ __all__ = [
     "upsample",
     "upsample_conv",
     "upsample_filtered",
+    "weight_normalised",
 ]
