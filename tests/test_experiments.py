@@ -60,6 +60,9 @@ LONG = {
     "semi_supervised_cifar10",
     "semi_supervised_svhn",
     "semi_supervised_rotation_mnist",
+    "anomaly_mnist",
+    "anomaly_fashion_mnist",
+    "anomaly_folder",
 }
 
 

@@ -162,6 +162,7 @@ _BELONGS_TO = {
     "input": OF_FAMILIES,
     "direction": ("translate",),
     "target": ("translate",),
+    "false_alarm_rate": ("anomaly",),
     "save_steps": ("train",),
     "save_minutes": ("train",),
     "keep": ("train",),
@@ -375,6 +376,12 @@ def _define() -> flags.FlagValues:
         None,
         "translate: what should come out, a file or a folder with the names of --input's, for the sheet of "
         "comparison.",
+    )
+    flags.DEFINE_float(
+        "false_alarm_rate",
+        0.05,
+        "anomaly: the share of normal images, by those that were held out, that may be taken for anomalies.",
+        flag_values=values,
     )
     text("real", None, "evaluate: the images to compare with --fake: a folder, an .npz or a data set's name.")
     text("fake", None, "evaluate: instead of a run's samples these images: a folder or an .npz.")

@@ -21,6 +21,15 @@ from ganjax.gan import Batch, Context
 _PART = 4096  # examples of a set larger than memory that are read at a time, for their labels
 
 
+def labels_of(dataset: Dataset) -> np.ndarray:
+    """The labels of a labelled set, int32 [N]. A set larger than memory is read once, in parts."""
+    whole, count = dataset.resident(), dataset.num_examples
+    if whole is not None:
+        return whole["label"]
+    parts = (np.arange(start, min(start + _PART, count)) for start in range(0, count, _PART))
+    return np.concatenate([dataset.read(part)["label"] for part in parts])
+
+
 class Labelled:
     """As many examples of each class as are asked for, chosen by the seed. A `Source`.
 
@@ -54,12 +63,7 @@ class Labelled:
     def _labels(self) -> np.ndarray:
         with self._lock:
             if self._known is None:
-                whole, count = self.dataset.resident(), self.dataset.num_examples
-                if whole is not None:
-                    self._known = whole["label"]
-                else:
-                    parts = (np.arange(start, min(start + _PART, count)) for start in range(0, count, _PART))
-                    self._known = np.concatenate([self.dataset.read(part)["label"] for part in parts])
+                self._known = labels_of(self.dataset)
             return self._known
 
     def _chosen(self, seed: int) -> np.ndarray:

@@ -184,7 +184,7 @@ def test_labels_of_what_is_not_labelled_do_not_matter():
     chosen = set(joined.indices(5, 0, 60)["labelled"].tolist())
     assert len(chosen) == 12
     # In the order in which the choice is made, what is passed over belongs to a class that is complete: so
-    # the choice stays if it is of the class that was complete first. Behind the last that was chosen all is free.
+    # the choice stays if it is of the class that was complete first. Behind the last chosen one all is free.
     order = order_of_choice(labels, chosen)
     last = max(i for i, place in enumerate(order) if place in chosen)
     counts, complete, changed = [0, 0, 0], None, labels.copy()
