@@ -72,8 +72,8 @@ def threshold_at(normal: np.ndarray, false_alarms: float) -> float:
         raise UsageError(f"false alarms at a rate of {false_alarms}: expected a share above 0 and below 1")
     if len(normal) * false_alarms < 1:
         raise UsageError(
-            f"false alarms at a rate of {false_alarms}: {len(normal)} normal images are held out, too few for "
-            f"it; expected at least {1 / max(len(normal), 1):.2g}, or train with more of --config.held_out="
+            f"false alarms at a rate of {false_alarms}: {len(normal)} normal images are held out, too few "
+            f"for it; expected at least {1 / max(len(normal), 1):.2g}, or training with more of them held out"
         )
     return float(np.sort(normal)[len(normal) - 1 - int(len(normal) * false_alarms)])
 
