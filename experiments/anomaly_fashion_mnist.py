@@ -25,7 +25,7 @@ class Config(AnomalyRecipe):
 
 
 TINY = {"dataset": "random", "image_size": 8, "batch_size": 8, "steps": 2, "encoder_steps": 1}
-TINY |= {"latent_size": 4, "width": 4, "hidden": 8, "discriminator_steps": 1}
+TINY |= {"latent_size": 4, "width": 4, "hidden": 8, "critic_steps": 1}
 
 
 def build(config: Config, load=data.load) -> Experiment:

@@ -23,14 +23,15 @@ class Config(AnomalyRecipe):
     image_size: int | tuple[int, int] | None = setting(
         64, "height and width, or one for both; none: as the images are", minimum=1, maximum=4096
     )
-    steps: int = setting(60_000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(60_000, "batches to train on, of both stages", minimum=2, maximum=2**31 - 1)
     encoder_steps: int = setting(15_000, "of the steps, the last, for the encoder", minimum=1)
-    generator_learning_rate: float = setting(2e-4, "of the generator", above=0.0)
-    discriminator_learning_rate: float = setting(2e-4, "of the critic", above=0.0)
+    learning_rate: float = setting(
+        2e-4, "of generator and critic; falls to 0 in the second half of theirs", above=0.0
+    )
 
 
 TINY = {"dataset": "random", "image_size": 8, "batch_size": 8, "steps": 2, "encoder_steps": 1}
-TINY |= {"latent_size": 4, "width": 4, "hidden": 8, "discriminator_steps": 1}
+TINY |= {"latent_size": 4, "width": 4, "hidden": 8, "critic_steps": 1}
 
 
 def build(config: Config, load=data.load) -> Experiment:

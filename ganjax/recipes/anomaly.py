@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,23 +15,24 @@ from ganjax.data.labelled import labels_of
 from ganjax.data.normal import Normal, classes_of
 from ganjax.errors import RunError, UsageError
 from ganjax.families import inversion
-from ganjax.families.recipe import loss_setting, wrong
+from ganjax.families.recipe import Recipe
 from ganjax.gan import Experiment, Judge, Stage
 from ganjax.metrics import anomaly
 from ganjax.nets.dcgan import DCGANDiscriminator, DCGANGenerator, stages_for
 from ganjax.nets.encoder import ConvEncoder
-from ganjax.recipes.dcgan import DCGANRecipe
 
 HELD = 2000  # held-out normal images that the threshold is chosen on, at most
 
 
 @dataclasses.dataclass(frozen=True)
-class AnomalyRecipe(DCGANRecipe):
-    """f-AnoGAN: a WGAN-GP on normal images, and then an encoder into its generator.
+class AnomalyRecipe:
+    """f-AnoGAN: a WGAN-GP with DCGAN's networks on normal images, and then an encoder into its generator."""
 
-    Its `steps` are those of both stages, and the schedule of the rates is that of the first.
-    """
-
+    dataset: str = setting("mnist", "a TFDS name, or a path to a folder or an .npz")
+    image_size: int | tuple[int, int] | None = setting(
+        None, "height and width, or one for both; none: as the images are", minimum=1, maximum=4096
+    )
+    channels: int | None = setting(None, "of the images; none: the set's own", choices=(1, 3, 4))
     normal: str = setting("", "classes that are normal, as in 0-8 or 1,3, or their names; empty: all images")
     held_out: float = setting(
         0.1, "share of the normal images that the threshold is chosen on", above=0.0, below=1.0
@@ -38,64 +40,82 @@ class AnomalyRecipe(DCGANRecipe):
     false_alarms: float = setting(
         0.05, "share of normal images that the evaluation's threshold lets be alarms", above=0.0, below=1.0
     )
-    encoder_steps: int = setting(4000, "of the steps, the last, for the encoder", minimum=1)
+
+    batch_size: int = setting(64, "of the global batch", minimum=2, maximum=2**20)
+    steps: int = setting(14_000, "batches to train on, of both stages", minimum=2, maximum=2**31 - 1)
+    encoder_steps: int = setting(4000, "of them, the last, for the encoder", minimum=1)
+    seeds: int = setting(
+        1, "runs that are trained in one, with seeds from --seed on", minimum=1, maximum=1000
+    )
+    dtype: Literal["float32", "bfloat16"] = setting("float32", "for compute")
+    latent_size: int = setting(128, "entries of a latent", minimum=1, maximum=65_536)
+    width: int = setting(64, "channels at half the image's size", minimum=1, maximum=65_536)
+    hidden: int = setting(256, "units of a dense layer next to the smallest maps; 0: without", minimum=0)
+
+    learning_rate: float = setting(
+        5e-4, "of generator and critic; falls to 0 in the second half of theirs", above=0.0
+    )
+    critic_steps: int = setting(5, "steps of the critic to one of the generator", minimum=1)
+    gradient_penalty: float = setting(10.0, "weight of the gradient penalty", above=0.0)
+    ema_decay: float = setting(0.999, "of the averaged generator; 0: no average", minimum=0.0, below=1.0)
     encoder_learning_rate: float = setting(5e-4, "of the encoder; falls to 0 in the second half", above=0.0)
     kappa: float = setting(1.0, "weight of the features' residual in the score", minimum=0.0)
 
-    loss: str = loss_setting("wasserstein")
-    steps: int = setting(14_000, "batches to train on", minimum=1, maximum=2**31 - 1)
-    latent_size: int = setting(128, "entries of a latent", minimum=1, maximum=65_536)
-    generator_learning_rate: float = setting(5e-4, "of the generator", above=0.0)
-    discriminator_learning_rate: float = setting(5e-4, "of the critic", above=0.0)
-    beta1: float = setting(0.0, "of Adam", minimum=0.0, below=1.0)
-    beta2: float = setting(0.9, "of Adam", minimum=0.0, below=1.0)
-    discriminator_steps: int = setting(5, "steps of the critic to one of the generator", minimum=1)
-    gradient_penalty: float = setting(10.0, "weight of the gradient penalty; 0: off", minimum=0.0)
-    hidden: int = setting(256, "units of a dense layer next to the smallest maps; 0: without", minimum=0)
-    discriminator_norm: str = setting("none", "in the critic", choices=("layer", "none"))
-
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.evaluate_every:
-            raise wrong(self, "evaluate_every", "0, as there is nothing to measure before the encoder learns")
+        if self.steps - self.encoder_steps < self.critic_steps:
+            raise ValueError(
+                f"--config.encoder_steps={self.encoder_steps}: expected at most "
+                f"{self.steps - self.critic_steps}, so that of steps={self.steps} there are some before, and "
+                f"the generator moves, every critic_steps={self.critic_steps} of them"
+            )
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.dtype)
+
+    def first_stage(self, source: Normal, generator: nn.Module, discriminator: nn.Module) -> Experiment:
+        """The WGAN-GP on normal images."""
+        recipe = Recipe(
+            batch_size=self.batch_size,
+            steps=self.steps - self.encoder_steps,
+            seeds=self.seeds,
+            dtype=self.dtype,
+            latent_size=self.latent_size,
+            loss="wasserstein",
+            generator_learning_rate=self.learning_rate,
+            discriminator_learning_rate=self.learning_rate,
+            beta1=0.0,
+            beta2=0.9,
+            schedule="linear",
+            ema_decay=self.ema_decay,
+            discriminator_steps=self.critic_steps,
+            gradient_penalty=self.gradient_penalty,
+        )
+        return recipe.experiment(source, generator, discriminator)
 
     def build(self, load: Callable = data.load) -> Experiment:
         """The experiment, on images whose sides halve evenly. Raises ValueError for others."""
-        if self.encoder_steps >= self.steps:
-            raise wrong(self, "encoder_steps", f"less than steps={self.steps}, which are those of both")
-        whole = self.images(load)
+        whole = self.load(load, "train")
         classes = classes_of(self.normal, whole.class_names, self.dataset) if self.normal else ()
         if self.normal and len(classes) == whole.num_classes:
-            raise wrong(self, "normal", f"fewer than all {len(classes)} classes: else none is an anomaly")
+            raise ValueError(
+                f"--config.normal={self.normal}: expected fewer than all {len(classes)} classes, or no "
+                "image is an anomaly"
+            )
         source = Normal(whole, classes or tuple(range(whole.num_classes)), self.held_out)
         shape, stages = whole.image_shape, stages_for(whole.image_shape)
-        generator = DCGANGenerator(
-            shape,
-            width=self.width,
-            stages=stages,
-            hidden=self.hidden,
-            norm=self.generator_norm,
-            dropout=self.generator_dropout,
-            dtype=self.compute_dtype,
-        )
-        discriminator = DCGANDiscriminator(
-            width=self.width,
-            stages=stages,
-            hidden=self.hidden,
-            norm=self.discriminator_norm,
-            dropout=self.discriminator_dropout,
-            minibatch_discrimination=self.minibatch_discrimination,
-            dtype=self.compute_dtype,
-        )
-        first = dataclasses.replace(self, steps=self.steps - self.encoder_steps)
-        first = first.experiment(source, generator, discriminator)
+        sizes: dict[str, Any] = {"width": self.width, "stages": stages, "dtype": self.compute_dtype}
+        generator = DCGANGenerator(shape, hidden=self.hidden, **sizes)
+        # No batch norm: the gradient penalty is each example's own, and so is a score
+        discriminator = DCGANDiscriminator(hidden=self.hidden, norm="none", **sizes)
+        first = self.first_stage(source, generator, discriminator)
         base = first.stages[0]
         rate = optim.linear_decay(self.encoder_learning_rate, self.encoder_steps // 2, self.encoder_steps)
         gan = inversion.inversion(
             base.gan,
             generator,
             discriminator,
-            ConvEncoder(self.latent_size, self.width, stages, self.hidden, dtype=self.compute_dtype),
+            ConvEncoder(self.latent_size, hidden=self.hidden, **sizes),
             optimizer=optim.adam(rate),
             kappa=self.kappa,
         )
@@ -118,15 +138,16 @@ class AnomalyRecipe(DCGANRecipe):
             judge=self.judge(load, source, held),
         )
 
+    def load(self, load: Callable[..., data.Dataset], split: str) -> data.Dataset:
+        """A split of the set."""
+        return load(self.dataset, split=split, image_size=self.image_size, channels=self.channels)
+
     def judge(self, load: Callable, source: Normal, held: Callable[[], np.ndarray]) -> Judge:
         """By the test split, whose images of other classes are the anomalies."""
         try:
-            test = load(self.dataset, split="test", image_size=self.image_size, channels=self.channels)
-        except (
-            UsageError,
-            RunError,
-        ):  # there is no such split, or, where a run is only sampled from, no data
-            test = None
+            test = self.load(load, "test")
+        except (UsageError, RunError):
+            test = None  # there is no such split, or, where a run is only sampled from, no data
 
         def given(most: int) -> anomaly.Given:
             if test is None or not test.num_classes or len(source.classes) >= test.num_classes:
