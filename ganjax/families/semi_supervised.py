@@ -169,7 +169,7 @@ def semi_supervised(
             "discriminator_loss": told_apart,
             "real_logits": jnp.mean(real),
             "fake_logits": jnp.mean(unreal),
-            "discriminator_accuracy": 0.5 * (jnp.mean(real > 0) + jnp.mean(unreal < 0)),
+            "real_fake_accuracy": 0.5 * (jnp.mean(real > 0) + jnp.mean(unreal < 0)),
         }
         return value + unlabelled_weight * told_apart, Effects(metrics=metrics)
 
