@@ -57,6 +57,7 @@ LONG = {
     "cyclegan_horse2zebra",
     "cyclegan_folders",
     "cyclegan_emoji",
+    "semi_supervised_mnist",
     "semi_supervised_cifar10",
     "semi_supervised_svhn",
     "semi_supervised_rotation_mnist",
