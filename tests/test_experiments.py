@@ -64,6 +64,8 @@ LONG = {
     "anomaly_mnist",
     "anomaly_fashion_mnist",
     "anomaly_folder",
+    "augmentation_mnist",
+    "augmentation_cifar10",
 }
 
 

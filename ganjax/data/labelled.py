@@ -41,17 +41,17 @@ class Labelled:
       per_class: how many of each class.
     """
 
-    def __init__(self, dataset: Dataset, per_class: int):
-        """Raises UsageError where there are no classes, or fewer examples than are asked for."""
+    def __init__(self, dataset: Dataset, per_class: int, setting: str = "labels_per_class"):
+        """Raises UsageError, by the setting's name, where there are no classes, or too few examples."""
         if not dataset.num_classes:
             raise UsageError(f"{dataset.name} has no labels; name a labelled set with --config.dataset=")
         wanted = per_class * dataset.num_classes
         if per_class < 1 or wanted > dataset.num_examples:
             raise UsageError(
-                f"labels_per_class={per_class}: expected at least 1, and, of {dataset.num_classes} classes, "
+                f"{setting}={per_class}: expected at least 1, and, of {dataset.num_classes} classes, "
                 f"no more in all than the {dataset.num_examples} examples of {dataset.name}"
             )
-        self.dataset, self.per_class = dataset, per_class
+        self.dataset, self.per_class, self._setting = dataset, per_class, setting
         self._lock, self._known = threading.Lock(), None
         self.chosen = functools.lru_cache(maxsize=1024)(self._chosen)
 
@@ -78,7 +78,7 @@ class Labelled:
             some = order[labels == label][: self.per_class]
             if len(some) < self.per_class:
                 raise UsageError(
-                    f"labels_per_class={self.per_class}: {self.dataset.name} has {len(some)} examples of "
+                    f"{self._setting}={self.per_class}: {self.dataset.name} has {len(some)} examples of "
                     f"class {name}"
                 )
             found.append(some)
@@ -104,6 +104,28 @@ class Labelled:
     def transform(self, batch: Batch, context: Context) -> Batch:
         """Raw examples to what losses see."""
         return self.dataset.transform(batch, context)
+
+
+class Few(Labelled):
+    """As `Labelled`, with a seed of its own for the choice: all runs and all their members have the same
+    examples.
+
+    Attributes:
+      image_shape: (H, W, C).
+    """
+
+    def __init__(self, dataset: Dataset, per_class: int, choice: int):
+        super().__init__(dataset, per_class, "images_per_class")
+        self.image_shape, self._choice = dataset.image_shape, choice
+
+    @property
+    def places(self) -> np.ndarray:
+        """Which examples, int64 [classes * per_class]."""
+        return self.chosen(self._choice)
+
+    def indices(self, seed: int, start: int, count: int) -> np.ndarray:
+        """Which of them come after the run's first `start`: int64 [count]."""
+        return self.places[batch_indices(len(self.places), seed, start, count)]
 
 
 class Unlabelled:

@@ -86,7 +86,11 @@ def test_evaluate_has_the_network_on_the_labels_alone_beside_it(run, trained):
 def test_mistakes(run, trained, monkeypatch, flags, message):
     monkeypatch.chdir(trained)
     folder = "--workdir=other" if "--mode=train" in flags else "--workdir=run"
-    settings = [f"--config.{x}" for x in (*TINY, "dataset=./set", "labels_per_class=3")] if "--mode=train" in flags else []
+    settings = (
+        [f"--config.{x}" for x in (*TINY, "dataset=./set", "labels_per_class=3")]
+        if "--mode=train" in flags
+        else []
+    )
     answer = run(f"--experiment={NAME}", folder, *settings, *flags)
     assert answer.code == 2, answer.err
     assert message in answer.err

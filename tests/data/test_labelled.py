@@ -5,7 +5,7 @@ import pytest
 
 from ganjax import data
 from ganjax.data.dataset import Dataset
-from ganjax.data.labelled import FewLabels, Labelled, Unlabelled
+from ganjax.data.labelled import Few, FewLabels, Labelled, Unlabelled
 from ganjax.data.rotated import rotated, turned
 from ganjax.errors import UsageError
 
@@ -107,3 +107,14 @@ def test_angles_are_an_examples_own():
     assert len(np.unique(whole["target"])) == 60
     many = rotated(data.load("mnist"), 30.0)
     assert many.num_classes == 10
+
+
+def test_the_same_few_for_every_seed():
+    source = Few(labelled_set(LABELS), 5, 7)
+    assert np.bincount(LABELS[source.places]).tolist() == [5, 5, 5]
+    for seed in (0, 1):
+        assert set(source.indices(seed, 0, 15)) == set(source.places)
+    assert (source.indices(0, 0, 15) != source.indices(1, 0, 15)).any()
+    assert set(source.places) != set(Few(labelled_set(LABELS), 5, 8).places)
+    with pytest.raises(UsageError, match="images_per_class=21: expected"):
+        Few(labelled_set(LABELS), 21, 0)
