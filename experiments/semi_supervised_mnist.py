@@ -22,7 +22,7 @@ from ganjax.recipes.semi_supervised import SemiSupervisedRecipe
 
 @dataclasses.dataclass(frozen=True)
 class Config(SemiSupervisedRecipe):
-    input_noise: float = setting(0.6, "standard deviation on pixels, which are in [-1, 1]", minimum=0.0)
+    input_noise: float = setting(0.3, "standard deviation on pixels, taken in [0, 1]", minimum=0.0)
     noise: float = setting(0.5, "standard deviation on hidden activations", minimum=0.0)
     hidden: tuple[int, ...] = setting((1000, 500, 250, 250, 250), "widths of the discriminator", minimum=1)
     generator_hidden: tuple[int, ...] = setting((500, 500), "widths of the generator", minimum=1)

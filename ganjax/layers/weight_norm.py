@@ -33,12 +33,15 @@ class WeightNormDense(nn.Module):
       scale: initial length of each output's weights. The paper sets it by the first batch; here it is a
         constant, for initial parameters hang on no data. The default keeps the mean square through a layer of
         ReLUs.
+      learn_scale: the length is a parameter; else it stays, and what a layer gives can't outgrow noise behind
+      it.
       use_bias: adds a bias [F].
       dtype: for compute; parameters and norms are float32.
     """
 
     features: int
     scale: float = 2**0.5
+    learn_scale: bool = True
     use_bias: bool = True
     dtype: jnp.dtype | None = None
     kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.05)
@@ -59,7 +62,7 @@ class WeightNormConv(nn.Module):
       kernel_size: (KH, KW).
       strides: over height and width.
       padding: "SAME", "VALID" or a pair for each axis.
-      scale, use_bias, dtype: as in `WeightNormDense`.
+      scale, learn_scale, use_bias, dtype: as in `WeightNormDense`.
     """
 
     features: int
@@ -67,6 +70,7 @@ class WeightNormConv(nn.Module):
     strides: tuple[int, int] = (1, 1)
     padding: PaddingLike = "SAME"
     scale: float = 2**0.5
+    learn_scale: bool = True
     use_bias: bool = True
     dtype: jnp.dtype | None = None
     kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.05)
@@ -83,6 +87,8 @@ def _parameters(module: Any, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Arr
     """The normalised kernel and the bias of a layer, within its compact call."""
     features = (module.features,)
     kernel = module.param("kernel", module.kernel_init, shape)
-    scale = module.param("scale", nn.initializers.constant(module.scale), features)
+    scale = jnp.full(features, module.scale)
+    if module.learn_scale:
+        scale = module.param("scale", nn.initializers.constant(module.scale), features)
     bias = module.param("bias", nn.initializers.zeros_init(), features) if module.use_bias else None
     return weight_normalised(kernel, scale), bias

@@ -48,11 +48,14 @@ class SoftplusGenerator(nn.Module):
 class NoisyMLP(nn.Module):
     """Image, flat, with noise -> weight-normalised dense layers, each with ReLU and noise -> outputs.
 
+    Hidden weights have a fixed length, by which activations before the ReLU begin with a variance of about 1,
+    where the paper's code measures that on the first batch.
+
     Attributes:
       outputs: logits K.
       targets: predicted numbers T.
       hidden: widths of the hidden layers.
-      input_noise: standard deviation on images, whose pixels are in [-1, 1].
+      input_noise: standard deviation on images, whose pixels are taken in [0, 1].
       noise: standard deviation on every hidden activation.
       dtype: for compute, up to the features.
     """
@@ -60,7 +63,7 @@ class NoisyMLP(nn.Module):
     outputs: int
     targets: int = 0
     hidden: tuple[int, ...] = (1000, 500, 250, 250, 250)
-    input_noise: float = 0.6
+    input_noise: float = 0.3
     noise: float = 0.5
     dtype: jnp.dtype | None = None
 
@@ -71,10 +74,12 @@ class NoisyMLP(nn.Module):
         """[n, H, W, C] in [-1, 1], PRNG keys [n] or None (no noise) -> logits [n, K], numbers [n, T]."""
         del train
         check_sizes(images.shape[1:], self.hidden)
-        x = images.reshape(images.shape[0], -1).astype(self.dtype or images.dtype)
+        x = 0.5 * (images.reshape(images.shape[0], -1) + 1)  # black is 0
+        x = x.astype(self.dtype or images.dtype)
         x = GaussianNoise(self.input_noise)(x, keys)
         for i, width in enumerate(self.hidden):
-            x = nn.relu(WeightNormDense(width, dtype=self.dtype)(x))
+            scale = 1.15 if i else 2.0  # of ReLUs with noise; of pixels, most of them dark
+            x = nn.relu(WeightNormDense(width, scale=scale, learn_scale=False, dtype=self.dtype)(x))
             if i + 1 < len(self.hidden):
                 x = GaussianNoise(self.noise)(x, keys)
         return _head(self, x, self.outputs, self.targets, lambda y: GaussianNoise(self.noise)(y, keys))

@@ -43,6 +43,15 @@ def test_dense_is_a_convolution_of_one_pixel():
     np.testing.assert_allclose(found.reshape(2, 1, 1, 4), other, rtol=1e-5)
 
 
+def test_a_length_that_stays():
+    x = jnp.asarray(DRAW.normal(size=(2, 3)), jnp.float32)
+    layer = WeightNormDense(4, scale=3.0, learn_scale=False)
+    params = layer.init(jax.random.key(0), x)["params"]
+    assert set(params) == {"kernel", "bias"}
+    expected = x @ weight_normalised(params["kernel"], jnp.full(4, 3.0))
+    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, rtol=1e-5)
+
+
 def test_a_kernel_of_zeros_has_a_finite_gradient():
     gradient = jax.grad(lambda kernel: jnp.sum(weight_normalised(kernel, jnp.ones(2))))(jnp.zeros((3, 2)))
     assert np.isfinite(gradient).all()
