@@ -15,7 +15,7 @@ from ganjax.cli.given import CHUNK, Given
 from ganjax.cli.translate import to_float
 from ganjax.data import images as image_files
 from ganjax.errors import RunError, UsageError
-from ganjax.metrics.anomaly import threshold_at
+from ganjax.metrics.anomaly import check_false_alarms, threshold_at
 from ganjax.report import images as pictures
 from ganjax.report.progress import Progress
 from ganjax.sampling import Sampler
@@ -42,6 +42,8 @@ def run(
     if out.suffix in (*image_files.SUFFIXES, ".csv", ".json") or (out.exists() and not out.is_dir()):
         raise UsageError(f"--out={out}: expected a folder, for scores and pictures")
     given = Given(command.flags.input, shape, resized)
+    normal, rate = held_out(), command.flags.false_alarm_rate
+    check_false_alarms(rate, len(normal))
     state, meta = workdir.chosen_state(command, run)
     state = jax.device_put(state.replace(opt_state={}))  # once for all chunks
     sampler = Sampler(run.experiment.stages[meta["stage"]].gan, chunk=CHUNK)
@@ -52,8 +54,7 @@ def run(
             raise RunError("the model answers with NaN or infinity; choose an earlier one with --checkpoint=")
         return found
 
-    rate = command.flags.false_alarm_rate
-    threshold = threshold_at(answers(held_out())["score"], rate)
+    threshold = threshold_at(answers(normal)["score"], rate)
     rows: list[dict[str, Any]] = []
     highest: list[tuple[float, np.ndarray]] = []
     began = time.monotonic()

@@ -59,22 +59,28 @@ def average_precision(scores: np.ndarray, anomalous: np.ndarray) -> float:
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
+def check_false_alarms(rate: float, held_out: int) -> None:
+    """Raises UsageError unless so many held-out normal images can tell the threshold of this share."""
+    if not 0 < rate < 1:
+        raise UsageError(f"false alarms at a rate of {rate}: expected a share above 0 and below 1")
+    if held_out * rate < 1:
+        raise UsageError(
+            f"false alarms at a rate of {rate}: {held_out} normal images are held out, too few for it; "
+            f"expected at least {1 / max(held_out, 1):.2g}, or training with more of them held out"
+        )
+
+
 def threshold_at(normal: np.ndarray, false_alarms: float) -> float:
-    """The score that at most this share of normal images exceeds: by it an image is an anomaly.
+    """The score that this share of normal images exceeds, rounded down to one of them: beyond it is an
+    anomaly.
 
     Args:
       normal: scores [n] of normal images that were not learned from.
-      false_alarms: in (0, 1).
+      false_alarms: in (0, 1), at least 1 / n.
     Raises:
-      UsageError: there are too few for such a share: with n of them it can't be told below 1 / n.
+      UsageError: as `check_false_alarms`.
     """
-    if not 0 < false_alarms < 1:
-        raise UsageError(f"false alarms at a rate of {false_alarms}: expected a share above 0 and below 1")
-    if len(normal) * false_alarms < 1:
-        raise UsageError(
-            f"false alarms at a rate of {false_alarms}: {len(normal)} normal images are held out, too few "
-            f"for it; expected at least {1 / max(len(normal), 1):.2g}, or training with more of them held out"
-        )
+    check_false_alarms(false_alarms, len(normal))
     return float(np.sort(normal)[len(normal) - 1 - int(len(normal) * false_alarms)])
 
 
