@@ -1,4 +1,4 @@
-"""Do generated pictures help a classifier that has few real ones? A conditional GAN on 100 of each class.
+"""What generated images add to a classifier of CIFAR-10 that has 100 real ones of each class.
 
     python run.py --experiment=augmentation_cifar10
     python run.py --workdir=runs/augmentation_cifar10-seed0 --mode=evaluate

@@ -1,4 +1,4 @@
-"""Do generated digits help a classifier that has few real ones? A conditional GAN on 20 of each class.
+"""What generated digits add to a classifier of MNIST that has 20 real ones of each class.
 
     python run.py --experiment=augmentation_mnist
     python run.py --workdir=runs/augmentation_mnist-seed0 --mode=evaluate
