@@ -151,7 +151,7 @@ def _hardware(record: Mapping[str, Any]) -> str:
     kinds = [f"{devices.count(kind)} x {kind}" for kind in dict.fromkeys(devices) if kind != "cpu"]
     kinds += [record["processor"]] if record.get("processor") else []
     cores = record.get("cores")
-    counted = [f"{cores} core{"s" if cores > 1 else ""}"] if cores else []
+    counted = [f"{cores} cores" if cores > 1 else "1 core"] if cores else []
     return ", ".join([*kinds, *counted]) or "not recorded"
 
 
