@@ -29,6 +29,7 @@ from ganjax import losses, random
 from ganjax.families.adversarial import (
     DISCRIMINATOR,
     GENERATOR,
+    apply,
     features_in,
     keys_of,
     over_devices,
@@ -111,24 +112,15 @@ def semi_supervised(
     def generated(params: Tree, state: GanState, context: Context) -> tuple[Array, Tree]:
         g = over_devices(generator, context.axis_name)
         keys = keys_of(g, context.example_keys, GENERATOR)
-        stats = state.stats[GENERATOR]
-        images, after = g.apply(
-            {"params": params, **stats},
-            draw(context.example_keys("z")),
-            None,
-            train=True,
-            mutable=list(stats),
-            **keys,
-        )
-        return images, dict(after)
+        latents = draw(context.example_keys("z"))
+        return apply(g, params, state.stats[GENERATOR], latents, None, **keys)
 
     def judged(params: Tree, images: Array, context: Context, name: str) -> tuple[Outputs, Array]:
         """Outputs and features; `name` says which images, for what the network draws itself."""
         keys = keys_of(discriminator, context.example_keys, f"{DISCRIMINATOR} {name}")
-        outputs, sown = discriminator.apply(
-            {"params": params}, images, train=True, mutable=["intermediates"], **keys
-        )
-        return outputs, features_in(dict(sown))
+        outputs: Any
+        outputs, sown = apply(discriminator, params, {"intermediates": {}}, images, **keys)
+        return outputs, features_in(sown)
 
     def init(key: Array, batch: Batch) -> tuple[dict, dict, Tree]:
         image = batch[UNLABELLED]["image"][:1]

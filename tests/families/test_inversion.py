@@ -1,6 +1,7 @@
 """f-AnoGAN's second stage, by networks worked out by hand."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -42,7 +43,7 @@ class Encoder(nn.Module):
 
 def made():
     networks = Generator(), Discriminator()
-    rates = dict.fromkeys(("generator", "discriminator"), optim.adam(1e-2))
+    rates: Any = dict.fromkeys(("generator", "discriminator"), optim.adam(1e-2))
     base = adversarial(*networks, latent_size=2, optimizers=rates, ema_decay=lambda step: jnp.float32(0.5))
     return base, inversion(base, *networks, Encoder(), optimizer=optim.adam(1e-2), kappa=0.3)
 

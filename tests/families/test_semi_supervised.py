@@ -1,5 +1,7 @@
 """The losses of semi-supervised learning, by networks worked out by hand, and that no label leaks."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -44,7 +46,7 @@ class Generator(nn.Module):
         return jnp.tanh(nn.Dense(4)(latents)).reshape(-1, 2, 2, 1)
 
 
-def made(num_classes=3, num_targets=0, fake_class="implicit", **options):
+def made(num_classes=3, num_targets=0, fake_class: Any = "implicit", **options):
     players = ("generator", "discriminator", "baseline")
     return semi_supervised(
         Generator(),
@@ -187,7 +189,8 @@ def test_labels_of_what_is_not_labelled_do_not_matter():
     # the choice stays if it is of the class that was complete first. Behind the last chosen one all is free.
     order = order_of_choice(labels, chosen)
     last = max(i for i, place in enumerate(order) if place in chosen)
-    counts, complete, changed = [0, 0, 0], None, labels.copy()
+    counts, changed = [0, 0, 0], labels.copy()
+    complete: Any = None
     for i, place in enumerate(order):
         if place in chosen:
             counts[labels[place]] += 1

@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,7 @@ def test_by_hand():
 def test_the_length_of_weights_is_the_scale_and_not_the_kernels():
     x = jnp.asarray(DRAW.normal(size=(2, 5, 4, 3)), jnp.float32)
     layer = WeightNormConv(2, (3, 3), (2, 2))
-    params = layer.init(jax.random.key(0), x)["params"]
+    params: Any = layer.init(jax.random.key(0), x)["params"]
     assert {name: leaf.shape for name, leaf in params.items()} == {
         "kernel": (3, 3, 3, 2),
         "scale": (2,),
@@ -30,26 +32,28 @@ def test_the_length_of_weights_is_the_scale_and_not_the_kernels():
     expected = conv(x, jnp.asarray(direction * [1, 2], jnp.float32), 2) + jnp.array([0, 5.0]).reshape(
         1, 1, 1, 2
     )
-    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, rtol=1e-4, atol=1e-5)
+    found: Any = layer.apply({"params": params}, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_dense_is_a_convolution_of_one_pixel():
     x = jnp.asarray(DRAW.normal(size=(2, 3)), jnp.float32)
-    params = WeightNormDense(4).init(jax.random.key(0), x)["params"]
+    params: Any = WeightNormDense(4).init(jax.random.key(0), x)["params"]
     wide = {**params, "kernel": params["kernel"].reshape(1, 1, 3, 4)}
     found = WeightNormDense(4).apply({"params": params}, x)
     assert isinstance(found, jax.Array)
-    other = WeightNormConv(4, (1, 1)).apply({"params": wide}, x.reshape(2, 1, 1, 3))
+    other: Any = WeightNormConv(4, (1, 1)).apply({"params": wide}, x.reshape(2, 1, 1, 3))
     np.testing.assert_allclose(found.reshape(2, 1, 1, 4), other, rtol=1e-5)
 
 
 def test_a_length_that_stays():
     x = jnp.asarray(DRAW.normal(size=(2, 3)), jnp.float32)
     layer = WeightNormDense(4, scale=3.0, learn_scale=False)
-    params = layer.init(jax.random.key(0), x)["params"]
+    params: Any = layer.init(jax.random.key(0), x)["params"]
     assert set(params) == {"kernel", "bias"}
     expected = x @ weight_normalised(params["kernel"], jnp.full(4, 3.0))
-    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, rtol=1e-5)
+    found: Any = layer.apply({"params": params}, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_a_kernel_of_zeros_has_a_finite_gradient():
