@@ -134,7 +134,7 @@ def modulated_conv(
     demodulate: bool = True,
     epsilon: float = 1e-8,
 ) -> jax.Array:
-    """The convolution of `ModulatedConv`: [n, H, W, C], [K, K, C, F], [n, C] -> [n, H', W', F] of x's type."""
+    """`ModulatedConv`: [n, H, W, C], [K, K, C, F], [n, C] -> [n, H', W', F] of x's type."""
     y = filtered_conv(x * scales[:, None, None].astype(x.dtype), kernel.astype(x.dtype), resample)
     if not demodulate:
         return y

@@ -1,6 +1,6 @@
 """StyleGAN2's networks (Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN"): a
-generator of modulated convolutions that adds up images of all sizes, and a residual discriminator. Conditional
-on labels as in Karras et al. 2020, "Training generative adversarial networks with limited data".
+generator of modulated convolutions that adds up images of all sizes, and a residual discriminator.
+Conditional on labels as in Karras et al. 2020, "Training generative adversarial networks with limited data".
 
 Level 0 is the smallest image, 4x4 say, and each level doubles its sides, which need not be equal.
 """
@@ -84,8 +84,8 @@ class StyleGAN2Synthesis(nn.Module):
 class StyleGAN2Generator(nn.Module):
     """StyleGAN2's generator, with skip connections.
 
-    Where it is given `keys`, it draws noise; in training it also mixes: of a share of the examples, the layers
-    behind a random one have the style of other latents (Karras et al. 2019, section 3.1). The running mean
+    Where it is given `keys`, it draws noise; in training it also mixes: of a share of the examples, the
+    layers behind a random one have the style of other latents (Karras et al. 2019, section 3.1). The running mean
     of the styles is in the collection "styles". In training the images are what the sum gives; else they
     are clipped to [-1, 1].
 
@@ -240,7 +240,12 @@ class StyleGAN2Discriminator(nn.Module):
             y = scaled_leaky_relu(conv(f"down_{level}", channels(level - 1), level, resample="down")(y))
             if self.architecture == "residual":
                 skip = conv(
-                    f"skip_{level}", channels(level - 1), level, kernel_size=1, resample="down", use_bias=False
+                    f"skip_{level}",
+                    channels(level - 1),
+                    level,
+                    kernel_size=1,
+                    resample="down",
+                    use_bias=False,
                 )
                 y = (y + skip(x)) * jnp.asarray(math.sqrt(0.5), y.dtype)
             x = y

@@ -16,7 +16,8 @@ STYLE: dict[str, Any] = {**SMALL, "style_size": 5, "mapping_layers": 2, "mapping
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "level"), [(32, 32, 3), (28, 28, 2), (48, 64, 3), (4, 4, 0), (1024, 1024, 8), (9, 12, 0)]
+    ("height", "width", "level"),
+    [(32, 32, 3), (28, 28, 2), (48, 64, 3), (4, 4, 0), (1024, 1024, 8), (9, 12, 0)],
 )
 def test_how_often_sides_are_halved(height, width, level):
     assert levels_of(height, width) == level
