@@ -6,7 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 # Of benchmarks.models, which imports jax
-MODELS = ("cgan_book", "cgan_mnist", "dcgan64", "sngan_resnet32", "biggan32", "pggan32")
+MODELS = (
+    "cgan_book",
+    "cgan_mnist",
+    "dcgan64",
+    "sngan_resnet32",
+    "biggan32",
+    "pix2pix64",
+    "cyclegan128",
+    "pggan32",
+)
 
 
 class Parser(argparse.ArgumentParser):

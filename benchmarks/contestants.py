@@ -116,8 +116,8 @@ def torch_peer(job: Job, compiled: bool) -> Contestant:
     """The peer's step, eager or compiled, with every core of the machine or on its GPU."""
     import torch
 
+    from benchmarks import peers
     from benchmarks.models import MODELS
-    from benchmarks.peers import PEERS, Trainer
 
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -125,12 +125,12 @@ def torch_peer(job: Job, compiled: bool) -> Contestant:
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")  # TF32 on a GPU, which is XLA's default there too
     batch = MODELS[job.model](job.dtype).batch(job.batch)
-    trainer = Trainer(PEERS[job.model](), device, getattr(torch, job.dtype), compiled)
-    images, labels = trainer.put(batch["image"], batch.get("label"))
+    trainer = peers.trainer(job.model, device, getattr(torch, job.dtype), compiled)
+    given = trainer.put(*batch.values())
 
     def advance(count: int) -> None:
         for _ in range(count):
-            trainer.step(images, labels)
+            trainer.step(*given)
         if device == "cuda":
             torch.cuda.synchronize()
 

@@ -39,6 +39,9 @@ _HEADING = """# Gallery
 Runs of the experiments that come along. Pictures are the last that a run drew, of its fixed latents, from
 averaged weights where there are any. `python -m benchmarks.gallery` writes the sections from the runs' own
 files. What the figures mean, and when they mislead: [metrics.md](metrics.md).
+
+A fingerprint is that of the code of its day on that machine: a change to the networks' layers may move last
+bits, and with them every number by a little.
 """
 
 

@@ -10,13 +10,17 @@ from experiments import cgan_mnist
 from ganjax import losses, optim
 from ganjax.data.dataset import from_spec
 from ganjax.families.adversarial import adversarial
+from ganjax.families.cycle import cycle
 from ganjax.families.penalties import r1
+from ganjax.families.translation import translation
 from ganjax.gan import Gan
+from ganjax.nets import residual
+from ganjax.nets import translation as translation_nets
 from ganjax.nets.book import BookDiscriminator, BookGenerator
 from ganjax.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganjax.nets.progressive import ProgressiveDiscriminator, ProgressiveGenerator
-from ganjax.nets.residual import ResidualDiscriminator, ResidualGenerator
 from ganjax.nets.resnet import ResNetDiscriminator, ResNetGenerator
+from ganjax.nets.unet import UNet
 
 
 class Model(NamedTuple):
@@ -26,17 +30,19 @@ class Model(NamedTuple):
       gan: the players.
       image_shape: (H, W, C).
       num_classes: 0 for an unconditional GAN.
+      names: of the images that a batch has of each example.
     """
 
     gan: Gan
     image_shape: tuple[int, int, int]
     num_classes: int = 0
+    names: tuple[str, ...] = ("image",)
 
     def batch(self, count: int) -> dict[str, np.ndarray]:
-        """The same random examples at every call: "image" float32 in [-1, 1], "label" where conditional."""
+        """The same random examples at every call: images float32 in [-1, 1], "label" where conditional."""
         draw = np.random.default_rng(0)
         batch: dict[str, np.ndarray] = {
-            "image": draw.uniform(-1, 1, (count, *self.image_shape)).astype(np.float32)
+            name: draw.uniform(-1, 1, (count, *self.image_shape)).astype(np.float32) for name in self.names
         }
         if self.num_classes:
             batch["label"] = draw.integers(0, self.num_classes, count, dtype=np.int32)
@@ -103,8 +109,8 @@ def biggan32(dtype: str) -> Model:
     """A small BigGAN: 128 channels throughout, attention at 16x16."""
     options: Any = {"width": 32, "attention": 16, "dtype": jnp.dtype(dtype)}
     gan = adversarial(
-        ResidualGenerator((32, 32, 3), 10, embedding=128, **options),
-        ResidualDiscriminator(10, **options),
+        residual.ResidualGenerator((32, 32, 3), 10, embedding=128, **options),
+        residual.ResidualDiscriminator(10, **options),
         latent_size=128,
         num_classes=10,
         loss=losses.HINGE,
@@ -126,11 +132,35 @@ def pggan32(dtype: str) -> Model:
     return Model(gan, (32, 32, 3))
 
 
-MODELS: dict[str, Callable[[str], Model]] = {
+def pix2pix64(dtype: str, dropout: float = 0.5) -> Model:
+    compute = jnp.dtype(dtype)
+    gan = translation(
+        UNet(3, stages=6, dropout=dropout, dtype=compute),
+        translation_nets.PatchDiscriminator(70, dtype=compute),
+        optimizers={player: optim.adam(2e-4, b1=0.5) for player in ("generator", "discriminator")},
+    )
+    return Model(gan, (64, 64, 3), names=("A", "B"))
+
+
+def cyclegan128(dtype: str, pool_size: int = 50) -> Model:
+    compute = jnp.dtype(dtype)
+    discriminator = translation_nets.PatchDiscriminator(70, norm="instance", dtype=compute)
+    gan = cycle(
+        {name: translation_nets.ResidualGenerator(3, blocks=6, dtype=compute) for name in ("AtoB", "BtoA")},
+        {"A": discriminator, "B": discriminator},
+        optimizers={player: optim.adam(2e-4, b1=0.5) for player in ("generators", "discriminators")},
+        pool_size=pool_size,
+    )
+    return Model(gan, (128, 128, 3), names=("A", "B"))
+
+
+MODELS: dict[str, Callable[..., Model]] = {
     "cgan_book": cgan_book,
     "cgan_mnist": cgan_mnist_default,
     "dcgan64": dcgan64,
     "sngan_resnet32": sngan_resnet32,
     "biggan32": biggan32,
+    "pix2pix64": pix2pix64,
+    "cyclegan128": cyclegan128,
     "pggan32": pggan32,
 }

@@ -65,7 +65,7 @@ class Config(ResidualRecipe):
 TINY = {
     "dataset": "random",
     "image_size": 32,
-    "batch_size": 8,
+    "batch_size": 16,
     "steps": 2,
     "latent_size": 4,
     "generator_width": 1,

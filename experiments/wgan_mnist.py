@@ -4,7 +4,8 @@
 
 Arjovsky, Chintala & Bottou 2017, "Wasserstein GAN", with a textbook's networks (the critic has 70,337
 numbers): RMSprop at 5e-5, weights in [-0.01, 0.01] after every step, five critic steps to one of the
-generator. A step here is one of the critic. As in the paper's experiments the first 25 generator steps and
+generator. Batches are of 32 images where the paper has 64: what limits such training is the number of its
+small steps. A step here is one of the critic. As in the paper's experiments the first 25 generator steps and
 every 500th wait for 100 of the critic; `--config.warmup_discriminator_steps=20` shortens that. The paper
 clips all weights, the book those of convolutions: `--config.clip=kernels`. The metric `logit_gap` is the
 critic's estimate of the distance.
@@ -23,7 +24,8 @@ from ganjax.nets.wasserstein import WassersteinCritic, WassersteinGenerator
 @dataclasses.dataclass(frozen=True)
 class Config(ImageRecipe):
     loss: str = loss_setting("wasserstein")
-    steps: int = setting(40000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    batch_size: int = setting(32, "of the global batch", minimum=2, maximum=2**20)
+    steps: int = setting(100000, "batches to train on", minimum=1, maximum=2**31 - 1)
     latent_size: int = setting(50, "entries of a latent", minimum=1, maximum=65_536)
     optimizer: Literal["adam", "rmsprop"] = setting("rmsprop", "of both players")
     generator_learning_rate: float = setting(5e-5, "of the generator", above=0.0)

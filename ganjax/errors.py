@@ -5,6 +5,10 @@ class UsageError(ValueError):
     """The command was given wrongly: an unknown name, a value out of range. Exit code 2."""
 
 
+class NoSplit(UsageError):
+    """A data set has no part of the name that was asked for."""
+
+
 class RunError(RuntimeError):
     """The command was right but could not be carried out: no data, a full disk, NaN. Exit code 1."""
 

@@ -138,8 +138,9 @@ class Gan(NamedTuple):
       phases: run in this order within a step, each seeing what those before it did.
       optimizers: player -> optax transformation. `update` is also given `step`, the state's step.
       sample: (state, keys [n], conditions or None, **options) -> images [n, H, W, C] in [-1, 1], or
-        whatever else the family generates (the experiment's `Show` says how it is shown). Uses the averaged
-        parameters where there are any.
+        whatever else the family generates, a tree of arrays [n, ...] (the experiment's `Show` says how it is
+        shown). Conditions are labels int [n], or what else the family draws from, a tree of arrays [n, ...].
+        Uses the averaged parameters where there are any.
       latents: (keys [n], **options) -> the latents [n, Z] that `sample` draws from these keys, and takes
         instead of them as `latents=`; None for a family without.
       ema: player -> decay in [0, 1] as a function of the step.
@@ -151,7 +152,7 @@ class Gan(NamedTuple):
     init: Callable[[Array, Batch], tuple[dict, dict, Tree]]
     phases: tuple[Phase, ...]
     optimizers: Mapping[str, optax.GradientTransformation]
-    sample: Callable[..., Array]
+    sample: Callable[..., Any]
     latents: Callable[..., Array] | None = None
     ema: Mapping[str, Callable[[Array], Array]] = {}
     constrain: Mapping[str, Callable[[Tree], Tree]] = {}
@@ -197,11 +198,15 @@ class Show(NamedTuple):
       columns: what `picture` is given where nothing else asks for another number.
       picture: (samples float32 [n, ...] as `Gan.sample` gives them, columns) -> uint8 [H, W, C], of one size
         whatever n >= 1 is. Raises ValueError for samples that are not finite.
+      conditions: gives what the samples are drawn from, a tree of arrays [count, ...], the same at every
+        call; it is asked when a picture is due. Then `picture` may know what these are, and draw it beside.
+        None: they are drawn from seeds, and labels where there are classes.
     """
 
     count: int
     columns: int
-    picture: Callable[[np.ndarray, int], np.ndarray]
+    picture: Callable[[Any, int], np.ndarray]
+    conditions: Callable[[], Tree] | None = None
 
 
 class Judge(NamedTuple):
@@ -210,13 +215,19 @@ class Judge(NamedTuple):
     Attributes:
       metrics: the names of the results.
       results: (samples float32 [n, ...], labels int [n] or None) -> by name, JSON-able dicts with `value`,
-        `protocol` (a dict), and further figures. Raises UsageError for samples that can't be judged.
+        `protocol` (a dict), and further figures. Raises UsageError for samples that can't be judged. Where
+        there are `networks`, a third argument has those that the user gave, by name.
       verdict: results -> what speaks against the model, a line each; none: it passes.
+      conditions: (how many at most) -> what the samples are drawn from, a tree of arrays [n, ...]; None: they
+        are drawn from seeds and labels.
+      networks: metric -> the network that it needs, "inception" or "lpips", whose weights are the user's.
     """
 
     metrics: tuple[str, ...]
-    results: Callable[[np.ndarray, np.ndarray | None], Mapping[str, dict[str, Any]]]
+    results: Callable[..., Mapping[str, dict[str, Any]]]
     verdict: Callable[[Mapping[str, dict[str, Any]]], list[str]] | None = None
+    conditions: Callable[[int], Tree] | None = None
+    networks: Mapping[str, str] = {}
 
 
 class Experiment(NamedTuple):

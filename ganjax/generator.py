@@ -327,7 +327,7 @@ class _Functions:
         return self._call(LATENTS, {"seeds": seeds})
 
     def _call(self, name: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        return in_chunks(lambda part: self._programs[name](*part.values()), inputs, _CHUNK)
+        return in_chunks(lambda part: self._programs[name](*(part[key] for key in inputs)), inputs, _CHUNK)
 
 
 # The experiment.

@@ -42,9 +42,9 @@ class Observer(Protocol):
     def log(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         """A line for the logs. `seconds`: since the start, summed over resumes."""
 
-    def preview(self, step: int, samples: np.ndarray, columns: int) -> None:
-        """Samples of the fixed latents, to be laid out in `columns`: images [n, H, W, C] in [-1, 1], or
-        what the experiment's `Show` takes."""
+    def preview(self, step: int, samples: Any, columns: int) -> None:
+        """Samples of the fixed latents or other conditions, to be laid out in `columns`: images [n, H, W, C]
+        in [-1, 1], or what the experiment's `Show` takes."""
 
     def evaluated(self, step: int, seconds: float, figures: Mapping[str, float]) -> None:
         """What an `Evaluation` found. `seconds`: as in `log`."""
@@ -330,7 +330,11 @@ class _Training:
                 state = members.joined(self._create(index, runner, state), self.seeds)
                 state = hosts.shared_arrays(state)  # which another kind of processor might round otherwise
             assert state is not None
-            self.sampler = Sampler(stage.gan)
+            show = self.experiment.show
+            if show is not None and show.conditions is not None:  # such samples cost what their inputs do
+                self.sampler = Sampler(stage.gan, chunk=show.count)
+            else:
+                self.sampler = Sampler(stage.gan)
             state = self._train_stage(index, runner, state)
             self.compile_seconds += runner.compile_seconds + self.sampler.compile_seconds
             if self.stopping or self.step >= self.stop or index + 1 == len(stages):
@@ -564,7 +568,10 @@ class _Training:
         if self.step != self.previewed_step and hosts.is_first():
             seeds, labels, columns = preview_inputs(self.experiment.num_classes, self.experiment.show)
             first = members.of(state, 0, self.seeds)
-            self.observer.preview(self.step, self.sampler(first, seeds, labels), columns)
+            show = self.experiment.show
+            conditions = show.conditions() if show is not None and show.conditions is not None else None
+            samples = self.sampler(first, seeds, labels, conditions=conditions)
+            self.observer.preview(self.step, samples, columns)
             self.previewed_step = self.step
 
     def _evaluate(self, index: int, state: GanState) -> None:

@@ -49,9 +49,10 @@ class Sampler:
         labels: Sequence[int] | np.ndarray | None = None,
         *,
         latents: np.ndarray | None = None,
+        conditions: Any = None,
         options: Mapping[str, Any] | None = None,
-    ) -> np.ndarray:
-        """Images, float32 [n, H, W, C] in [-1, 1], on the host.
+    ) -> Any:
+        """Images, float32 [n, H, W, C] in [-1, 1], or the tree that the family gives, on the host.
 
         Args:
           state: of the gan, on the host or one device.
@@ -59,30 +60,37 @@ class Sampler:
           labels: n labels for a conditional model, or shares of its classes, float [n, classes], where its
             networks take mixtures.
           latents: [n, Z] in place of those that the seeds give.
+          conditions: of a family that draws from something else than labels: a tree of arrays [n, ...].
           options: the family's own, static and hashable.
         Raises:
-          ValueError: where there are no seeds, one is out of range, or labels or latents are not as many.
+          ValueError: where there are no seeds, one is out of range, or the others are not as many.
         """
         options = dict(options or {})
-        inputs = {"seeds": checked_seeds(seeds)}
+        inputs: dict[str, Any] = {"seeds": checked_seeds(seeds)}
         if labels is not None:
             labels = np.asarray(labels)
             inputs["labels"] = labels.astype(np.float32 if labels.ndim > 1 else np.int32)
         if latents is not None:
             inputs["latents"] = np.asarray(latents, np.float32)
+        if conditions is not None:
+            inputs["conditions"] = jax.tree.map(np.asarray, conditions)
         n = len(inputs["seeds"])
-        for name, values in inputs.items():
-            if len(values) != n:
-                raise ValueError(f"{len(values)} {name} for {n} seeds: expected one for each")
+        for name, tree in inputs.items():
+            for values in jax.tree.leaves(tree):
+                if len(values) != n:
+                    raise ValueError(f"{len(values)} {name} for {n} seeds: expected one for each")
         # Once for all chunks, and only what sampling reads: the optimizers' state stays where it is.
         state = jax.device_put(state.replace(opt_state={}), self._whole)
 
         def draw(state, inputs):
             keys = random.from_seeds(inputs["seeds"])
             extra = {"latents": inputs["latents"]} if "latents" in inputs else {}
-            return self._gan.sample(state, keys, inputs.get("labels"), **extra, **options)
+            given = inputs.get("conditions", inputs.get("labels"))
+            return self._gan.sample(state, keys, given, **extra, **options)
 
-        program = (tuple((name, x.ndim) for name, x in inputs.items()), tuple(sorted(options.items())))
+        # Of another shape it is another program.
+        shapes = tuple((x.shape[1:], x.dtype) for x in jax.tree.leaves(inputs))
+        program = (jax.tree.structure(inputs), shapes, tuple(sorted(options.items())))
         if program not in self._programs:
             self._programs[program] = Program(jax.jit(draw))
         draw_chunk = self._programs[program]
@@ -91,18 +99,23 @@ class Sampler:
         )
 
 
-def in_chunks(
-    draw: Callable[[dict[str, np.ndarray]], Any], inputs: Mapping[str, np.ndarray], chunk: int
-) -> np.ndarray:
-    """`draw` of inputs [n, ...] in batches of `chunk`, the last filled up and cut off: float32 [n, ...]."""
-    n = len(next(iter(inputs.values())))
-    images = []
+def in_chunks(draw: Callable[[dict[str, Any]], Any], inputs: Mapping[str, Any], chunk: int) -> Any:
+    """`draw` of inputs [n, ...] in batches of `chunk`, the last filled up and cut off: float32 [n, ...].
+
+    Inputs may be trees of arrays, and so may be what is drawn.
+    """
+    n = len(jax.tree.leaves(dict(inputs))[0])
+    drawn = []
     for start in range(0, n, chunk):
-        part = {k: v[start : start + chunk] for k, v in inputs.items()}
         count = min(chunk, n - start)
-        part = {k: np.concatenate([v, np.repeat(v[:1], chunk - count, axis=0)]) for k, v in part.items()}
-        images.append(np.asarray(draw(part), np.float32)[:count])
-    return np.concatenate(images)
+
+        def part(x: np.ndarray, start: int = start, count: int = count) -> np.ndarray:
+            some = x[start : start + count]
+            return np.concatenate([some, np.repeat(some[:1], chunk - count, axis=0)])
+
+        samples = draw(jax.tree.map(part, dict(inputs)))
+        drawn.append(jax.tree.map(lambda x, count=count: np.asarray(x, np.float32)[:count], samples))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *drawn)
 
 
 def latents(

@@ -208,3 +208,31 @@ def test_noise_is_annealed_to_nothing():
     np.testing.assert_allclose(sigma(jnp.array([0, 50, 75, 100, 10**6])), [0.5, 0.25, 0.125, 0, 0])
     with pytest.raises(ValueError, match="steps=0"):
         augment.anneal(0.5, 0)
+
+
+def test_jitter_is_a_crop_of_a_larger_image():
+    """Every draw is one of the crops, mirrored or not, and all of them occur."""
+    image = np.random.default_rng(0).normal(size=(4, 6, 2)).astype(np.float32)
+    whole = np.asarray(jax.image.resize(image, (5, 8, 2), "bilinear", antialias=False))
+    possible = [
+        whole[top : top + 4, left : left + 6][:, :: -1 if mirror else 1]
+        for top in range(2)
+        for left in range(3)
+        for mirror in (False, True)
+    ]
+    draw = jax.jit(augment.jitter(0.3))
+    found = draw(np.stack([image] * 200), jax.random.split(jax.random.key(0), 200))
+    which = [
+        [i for i, crop in enumerate(possible) if np.allclose(crop, one, atol=1e-5)]
+        for one in np.asarray(found)
+    ]
+    assert all(len(places) == 1 for places in which)
+    assert {places[0] for places in which} == set(range(len(possible)))
+
+
+def test_no_jitter():
+    images = np.random.default_rng(0).normal(size=(2, 4, 6, 2)).astype(np.float32)
+    keys = jax.random.split(jax.random.key(0), 2)
+    np.testing.assert_allclose(jax.jit(augment.jitter(0.0, flip=False))(images, keys), images, atol=1e-6)
+    with pytest.raises(ValueError, match="at least 0"):
+        augment.jitter(-0.1)

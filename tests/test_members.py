@@ -45,7 +45,7 @@ class Black:
     def __init__(self, gan):
         del gan
 
-    def __call__(self, state, seeds, labels=None) -> np.ndarray:
+    def __call__(self, state, seeds, labels=None, conditions=None) -> np.ndarray:
         return np.zeros((len(seeds), *SHAPE), np.float32)
 
 

@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -33,7 +34,7 @@ def built(name: str, **overrides: Any) -> Experiment:
     ],
 )
 def test_the_papers_sizes_are_the_defaults(name, size, generator, discriminator):
-    experiment = built(name, tiny=False, dataset="random", image_size=size)
+    experiment = built(name, tiny=False, dataset="random", image_size=size, channels=3)
     state = loop.abstract_state(experiment, 0)
     counts = {
         player: sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state.params[player]))
@@ -66,7 +67,7 @@ def test_the_papers_sizes_are_the_defaults(name, size, generator, discriminator)
         ("sngan_mnist", {"image_size": 20}, "image_size 20x20"),
         ("biggan_cifar10", {"num_classes": 1000}, "num_classes=1000: expected 10, as dataset='random' has"),
         ("biggan_cifar10", {"latent_size": 7}, "latent_size=7: expected a multiple of 4"),
-        ("biggan_128", {"accumulate": 3}, "accumulate=3: expected a number that divides batch_size=8"),
+        ("biggan_128", {"accumulate": 3}, "accumulate=3: expected a number that divides batch_size=16"),
         ("biggan_128", {"ema_decay": 0.0}, "ema_start=1: expected 40000, as it does nothing with ema_decay"),
         (
             "sagan_mnist",
@@ -106,5 +107,5 @@ def test_the_average_starts_late():
         .stages[0]
         .gan.ema[GENERATOR]
     )
-    assert float(decay(np.int32(39_999))) == 0.0
-    assert float(decay(np.int32(10_000_000))) == pytest.approx(0.9999)
+    assert float(decay(jnp.int32(39_999))) == 0.0
+    assert float(decay(jnp.int32(10_000_000))) == pytest.approx(0.9999)

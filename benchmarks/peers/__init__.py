@@ -4,11 +4,14 @@ Written from the papers for speed in PyTorch's own idiom; tests/benchmarks/ show
 """
 
 from collections.abc import Callable
+from typing import Any
 
-from benchmarks.peers import book, conditional, dcgan, progressive, residual, resnet
+import torch
+
+from benchmarks.peers import book, conditional, dcgan, progressive, residual, resnet, translation
 from benchmarks.peers.step import Recipe, Trainer
 
-__all__ = ["PEERS", "Recipe", "Trainer"]
+__all__ = ["PEERS", "Recipe", "Trainer", "trainer"]
 
 
 def cgan_book() -> Recipe:
@@ -81,11 +84,32 @@ def pggan32() -> Recipe:
     )
 
 
-PEERS: dict[str, Callable[[], Recipe]] = {
+def pix2pix64(dropout: float = 0.5) -> translation.Pair:
+    return translation.Pair(translation.UNet(dropout=dropout), translation.PatchDiscriminator(6))
+
+
+def cyclegan128(pool_size: int = 50) -> translation.Cycle:
+    return translation.Cycle(
+        {name: translation.ResidualGenerator() for name in ("AtoB", "BtoA")},
+        {name: translation.PatchDiscriminator(3, batch_norm=False) for name in "AB"},
+        pool_size,
+    )
+
+
+def trainer(name: str, device: str, dtype: torch.dtype, compiled: bool) -> Any:
+    """What trains the peer of this name: `put` takes a batch's arrays, and `step` what it gives."""
+    networks = PEERS[name]()
+    kinds = {translation.Pair: translation.PairTrainer, translation.Cycle: translation.CycleTrainer}
+    return kinds.get(type(networks), Trainer)(networks, device, dtype, compiled)
+
+
+PEERS: dict[str, Callable[[], Any]] = {
     "cgan_book": cgan_book,
     "cgan_mnist": cgan_mnist,
     "dcgan64": dcgan64,
     "sngan_resnet32": sngan_resnet32,
     "biggan32": biggan32,
+    "pix2pix64": pix2pix64,
+    "cyclegan128": cyclegan128,
     "pggan32": pggan32,
 }

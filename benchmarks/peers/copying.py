@@ -33,7 +33,8 @@ def copy_weights(module: nn.Module, names: Mapping[str, str], params: Tree, stat
         of_part = {collection: _at(tree, path) for collection, tree in {**stats, "params": params}.items()}
         for target, value in _values(part, of_part).items():
             with torch.no_grad():
-                _tensor(part, target).copy_(torch.from_numpy(np.ascontiguousarray(value)))
+                tensor = torch.from_numpy(np.ascontiguousarray(value)).reshape(np.shape(value))
+                _tensor(part, target).copy_(tensor)
     ours, peers = count(params), sum(p.numel() for p in module.parameters())
     if ours != peers:
         raise ValueError(f"{ours} parameters in linen, {peers} in {type(module).__name__}")

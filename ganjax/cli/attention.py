@@ -1,10 +1,8 @@
 """--mode=attention: where a generator with self-attention looks, as a picture."""
 
 import re
-import sys
 
 import jax
-import numpy as np
 from etils import epath
 
 from ganjax import export
@@ -38,18 +36,12 @@ def run(command: Command) -> int:
         raise UsageError(
             f"--seeds={command.flags.seeds}: {count} images are more than {MAX_ROWS}, a row each"
         )
-    state, meta = workdir.last_state(
-        run,
-        lambda text: print(text, file=sys.stderr),
-        command.flags.checkpoint,
-        command.flags.member,
-    )
+    state, meta = workdir.chosen_state(command, run)
     gan = run.experiment.stages[meta["stage"]].gan
     options = drawing.options_of(command.flags, gan)
     queries = read_queries(command.flags.queries, *image_sides(gan, state, classes))
     state, _ = drawing.prepared(command.flags, gan, state)
-    all_seeds = np.tile(np.asarray(seeds, np.uint32), max(len(labels), 1))
-    all_labels = np.repeat(np.asarray(labels, np.int32), len(seeds)) if labels else None
+    all_seeds, all_labels = drawing.every(seeds, labels)
     sampler = Sampler(gan, min(count, _AT_ONCE))
     images = sampler(state, all_seeds, all_labels, options=options)
     weights = sampler(state, all_seeds, all_labels, options=options | {"attention": True})

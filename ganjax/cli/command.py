@@ -103,6 +103,8 @@ def _run_mode(command: Command, mode: str) -> int:
         return MODES[mode]()(command)
     own = _own_modes(command)
     if mode in own:
+        if mode in OF_FAMILIES:
+            _refuse_foreign_flags(command.flags, mode)
         return own[mode](command)
     raise UsageError(f"--mode={mode}: there is no such mode; {nearest(mode, [*MODES, 'list', *own])}")
 
@@ -138,7 +140,10 @@ MODES = {
     for name in ("train", "sample", "interpolate", "attention", "evaluate", "plot", "export")
 }
 
-_ANY = tuple(MODES)
+# Of these modes, which a family adds (`Experiment.modes`), the flags are known here.
+OF_FAMILIES = ("translate",)
+
+_ANY = (*MODES, *OF_FAMILIES)
 _OF_DRAWING = ("truncation", "truncation_mode", "standing_statistics")
 _BELONGS_TO = {
     "workdir": _ANY,
@@ -154,17 +159,20 @@ _BELONGS_TO = {
     "process_id": ("train",),
     "data_workers": ("train",),
     "skip_corrupt": ("train", "evaluate"),
+    "input": ("translate",),
+    "direction": ("translate",),
+    "target": ("translate",),
     "save_steps": ("train",),
     "save_minutes": ("train",),
     "keep": ("train",),
     "keep_best": ("train",),
     "log_steps": ("train",),
     "preview_steps": ("train",),
-    "checkpoint": ("sample", "interpolate", "attention", "evaluate", "export"),
+    "checkpoint": ("sample", "interpolate", "attention", "evaluate", "export", "translate"),
     "member": ("sample", "interpolate", "attention", "export"),
     "seeds": ("sample", "interpolate", "attention"),
     "labels": ("sample", "interpolate", "attention"),
-    "out": ("sample", "interpolate", "attention", "evaluate", "plot", "export"),
+    "out": ("sample", "interpolate", "attention", "evaluate", "plot", "export", "translate"),
     "truncation": ("sample", "interpolate", "attention", "evaluate"),
     "truncation_mode": ("sample", "interpolate", "attention", "evaluate"),
     "standing_statistics": ("sample", "interpolate", "attention", "evaluate"),
@@ -276,8 +284,8 @@ def _define() -> flags.FlagValues:
     text(
         "checkpoint",
         "last",
-        "sample, interpolate, attention, evaluate, export: which: last, best (of a run with --keep_best) or "
-        "a step; evaluate: also all.",
+        "sample, interpolate, attention, evaluate, export, translate: which: last, best (of a run with "
+        "--keep_best) or a step; evaluate: also all.",
     )
     integer(
         "member",
@@ -295,8 +303,9 @@ def _define() -> flags.FlagValues:
     text(
         "out",
         None,
-        "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif, an .mp4, or a folder. "
-        "attention: a .png. evaluate: a .json. plot: a .png. export: a folder. Default: in the workdir.",
+        "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif, an .mp4 or a folder. "
+        "attention: a .png. evaluate: a .json. plot: a .png. export, translate: a folder. Default: in the "
+        "workdir.",
     )
     flags.DEFINE_float(
         "truncation",
@@ -349,6 +358,18 @@ def _define() -> flags.FlagValues:
         1,
         10_000_000,
     )
+    text("input", None, "translate: an image, or a folder of images, in folders too.")
+    text(
+        "direction",
+        None,
+        "translate: AtoB or BtoA, of a model that goes both ways. Default: the first that it goes.",
+    )
+    text(
+        "target",
+        None,
+        "translate: what should come out, a file or a folder with the names of --input's, for the sheet of "
+        "comparison.",
+    )
     text("real", None, "evaluate: the images to compare with --fake: a folder, an .npz or a data set's name.")
     text("fake", None, "evaluate: instead of a run's samples these images: a folder or an .npz.")
     text(
@@ -384,7 +405,7 @@ def _check(values: flags.FlagValues) -> None:
     """Refuses what absl lets through: NaN, which is within any bounds, and paths that can't be."""
     if math.isnan(values.save_minutes):
         raise UsageError("--save_minutes=nan: expected a number of minutes of at least 0")
-    for name in ("workdir", "data_dir", "out"):
+    for name in ("workdir", "data_dir", "out", "input", "target"):
         if path := getattr(values, name):
             from ganjax.report.files import unusable
 

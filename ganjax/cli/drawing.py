@@ -2,11 +2,12 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import flags as absl_flags
 
 from ganjax import random, sampling
@@ -17,6 +18,16 @@ from ganjax.gan import Gan, GanState
 def takes(function: Callable | None, option: str) -> bool:
     """Whether a function has an argument of that name."""
     return function is not None and option in inspect.signature(function).parameters
+
+
+def every(seeds: Sequence[int], labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Each seed with each label, a row a label: every seed for the first, then every seed for the second.
+
+    Returns:
+      uint32 seeds and int32 labels, [len(seeds) * len(labels)]; without labels [len(seeds)] and None.
+    """
+    all_labels = np.repeat(np.asarray(labels, np.int32), len(seeds)) if labels else None
+    return np.tile(np.asarray(seeds, np.uint32), max(len(labels), 1)), all_labels
 
 
 def options_of(flags: absl_flags.FlagValues, gan: Gan) -> dict[str, Any]:
@@ -36,9 +47,10 @@ def options_of(flags: absl_flags.FlagValues, gan: Gan) -> dict[str, Any]:
         raise UsageError(f"--truncation={options['truncation']}: expected a number")
     if "truncation_mode" in options and "truncation" not in options:
         raise UsageError("--truncation_mode does nothing without --truncation=")
-    if options and of_latents(gan, options):
+    latents, named = gan.latents, of_latents(gan, options)
+    if latents is not None and named:
         try:
-            jax.eval_shape(lambda seeds: gan.latents(random.from_seeds(seeds), **options), jnp.zeros(1))
+            jax.eval_shape(lambda seeds: latents(random.from_seeds(seeds), **named), jnp.zeros(1))
         except ValueError as error:
             raise UsageError(f"--{one_line(error)}") from error
     return options

@@ -1,12 +1,14 @@
 """Finds experiments: by name, dotted module or file."""
 
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import pathlib
 import pkgutil
 import sys
 from types import ModuleType
+from typing import Any
 
 from ganjax.errors import UsageError, nearest, one_line, shortened
 
@@ -55,11 +57,18 @@ def summary(module: ModuleType) -> str:
     return (module.__doc__ or "").strip().split("\n")[0]
 
 
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Leaves no compiled file beside the user's."""
+
+    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
+        del path, data, _mode
+
+
 def _from_file(path: pathlib.Path) -> ModuleType:
     if not os.path.isfile(path):  # not path.is_file(), which raises where the name is too long
         raise UsageError(f"--experiment={shortened(str(path), 200)}: there is no such file")
     name = f"ganjax_experiment_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,7 +1,5 @@
 """--mode=export: the generator of one of a run's checkpoints, as weights and as functions without ganjax."""
 
-import sys
-
 from etils import epath
 
 from ganjax import config as settings
@@ -16,16 +14,12 @@ _FILES = (".png", ".npz", ".json", ".safetensors", ".stablehlo", ".zip")
 def run(command: Command) -> int:
     """Exports; returns the exit code."""
     run = workdir.open_run(command)
+    workdir.check_drawn_from_seeds(run, "export")
     out = epath.Path(command.flags.out or run.folder / "export").expanduser()
     if out.suffix in _FILES:
         raise UsageError(f"--out={out}: expected a folder")
     check_folder(out)
-    state, meta = workdir.last_state(
-        run,
-        lambda text: print(text, file=sys.stderr),
-        command.flags.checkpoint,
-        command.flags.member,
-    )
+    state, meta = workdir.chosen_state(command, run)
     files = export_generator(
         out,
         run.experiment.stages[meta["stage"]].gan,

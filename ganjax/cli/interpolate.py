@@ -1,6 +1,5 @@
 """--mode=interpolate: from seed to seed on the sphere, or from class to class: a strip and a film."""
 
-import sys
 from collections.abc import Sequence
 
 import jax
@@ -21,6 +20,7 @@ from ganjax.sampling import Sampler, latents, slerp
 def run(command: Command) -> int:
     """Interpolates; returns the exit code."""
     run = workdir.open_run(command)
+    workdir.check_drawn_from_seeds(run, "interpolate")
     if command.flags.seeds is None:
         command.flags.seeds = "0-3"
     seeds, labels = read_lists(command, run.experiment, "0-3")
@@ -42,23 +42,19 @@ def run(command: Command) -> int:
     count = rows * stops * command.flags.frames
     if count > MAX_GRID:
         raise UsageError(f"--seeds={command.flags.seeds}: {count} images are too many for a strip, or a GIF")
-    state, meta = workdir.last_state(
-        run,
-        lambda text: print(text, file=sys.stderr),
-        command.flags.checkpoint,
-        command.flags.member,
-    )
+    state, meta = workdir.chosen_state(command, run)
     gan = run.experiment.stages[meta["stage"]].gan
     options = drawing.options_of(command.flags, gan)
+    if of_classes:
+        check_mixtures(gan, state, run.experiment.num_classes)
+    elif gan.latents is None:
+        raise UsageError("--mode=interpolate: this model has no latents to go between")
     state, _ = drawing.prepared(command.flags, gan, state)
     if of_classes:
         path = closed_mixtures(labels, run.experiment.num_classes, command.flags.frames)
-        check_mixtures(gan, state, run.experiment.num_classes)
         all_seeds = np.repeat(np.asarray(seeds, np.uint32), len(path))
         drawn = Sampler(gan)(state, all_seeds, np.tile(path, (rows, 1)), options=options)
     else:
-        if gan.latents is None:
-            raise UsageError("--mode=interpolate: this model has no latents to go between")
         of_latents = drawing.of_latents(gan, options)
         path = closed_path(latents(gan, seeds, of_latents), command.flags.frames)
         drawn = Sampler(gan)(

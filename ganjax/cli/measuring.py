@@ -12,7 +12,7 @@ from absl import flags as absl_flags
 from ganjax import data, sampling
 from ganjax.cli import drawing
 from ganjax.errors import UsageError, nearest
-from ganjax.gan import Experiment, Gan, GanState
+from ganjax.gan import Experiment, Gan, GanState, Judge
 from ganjax.metrics import sets, suite
 from ganjax.metrics.classifier import Classifier, cached_classifier
 from ganjax.metrics.judge import METRICS as OF_JUDGE
@@ -25,6 +25,7 @@ from ganjax.sampling import Sampler
 NEAREST_PAIRS = 1 << 32
 KEPT = 1 << 30  # bytes of samples that are drawn once and kept; more are drawn for each pass
 CHUNK = 200  # samples that are drawn at a time
+GIVEN_CHUNK = 8  # of those that are drawn from something that is given, such as images
 PATH_BATCH = 32  # steps of a path that are drawn at a time
 
 # What can say which checkpoint is the best, and whether more is better; the first that a run has is the
@@ -90,6 +91,8 @@ class Measurer:
             check_metric(name, own.metrics if own is not None else (*OF_JUDGE, *suite.METRICS))
         if own is None:
             check_files(flags, self.asked)
+        elif own.networks:
+            check_files(flags, self.asked, own.networks)
         elif flags.inception:
             raise UsageError("--inception does nothing here: this experiment's samples are no images")
 
@@ -97,8 +100,10 @@ class Measurer:
         """What `measure` can answer with, in any stage; finds out which real sets there are."""
         if self.asked:
             return self.asked
-        if self._experiment.judge is not None:
-            return self._experiment.judge.metrics
+        own = self._experiment.judge
+        if own is not None:
+            given = own.networks
+            return tuple(name for name in own.metrics if name not in given or self._flags[given[name]].value)
         found = [name for stage in self._experiment.stages for name in self._default(_dataset(stage.data))]
         return tuple(dict.fromkeys(found))
 
@@ -113,11 +118,16 @@ class Measurer:
         labels = np.repeat(np.arange(classes), self.count // classes) if classes else None
         sampler = self._once(("sampler", index), lambda: self._sampler(index))
         options = drawing.options_of(self._flags, stage.gan)
-        if self._experiment.judge is not None:
+        own = self._experiment.judge
+        if own is not None:
+            networks = self._networks(own)  # what is missing shall show before samples are drawn
+            conditions = None if own.conditions is None else own.conditions(self.count)
+            if conditions is not None:
+                self.count = len(jax.tree.leaves(conditions)[0])
             state = self._prepared(stage.gan, state, options)
             self._say_drawing(step)
-            samples = sampler(state, np.arange(self.count), labels, options=options)
-            found = dict(self._experiment.judge.results(samples, labels))
+            samples = sampler(state, np.arange(self.count), labels, conditions=conditions, options=options)
+            found = dict(own.results(samples, labels, *([networks] if own.networks else [])))
         else:
             dataset = _dataset(stage.data)
             self._make_ready(dataset)
@@ -155,6 +165,12 @@ class Measurer:
             self._inception()
         if _of_network("lpips", names):
             self._lpips()
+
+    def _networks(self, own: Judge) -> dict[str, Any]:
+        """Those that the judge's metrics need, as far as their weights were given."""
+        load = {"inception": self._inception, "lpips": self._lpips}
+        needed = {own.networks[name] for name in self.names() if name in own.networks}
+        return {network: load[network]() for network in sorted(needed)}
 
     def _inception(self) -> suite.Network:
         return self._once("inception", lambda: inception_of(self._flags, self._say))
@@ -303,9 +319,10 @@ class Measurer:
         return self._once(("real", dataset.name, dataset.image_shape, split), make)
 
     def _sampler(self, index: int) -> Sampler:
-        devices = jax.local_devices()
-        devices = devices if CHUNK % len(devices) == 0 else devices[:1]
-        return Sampler(self._experiment.stages[index].gan, chunk=CHUNK, devices=devices)
+        devices, own = jax.local_devices(), self._experiment.judge
+        chunk = CHUNK if own is None or own.conditions is None else GIVEN_CHUNK
+        devices = devices if chunk % len(devices) == 0 else devices[:1]
+        return Sampler(self._experiment.stages[index].gan, chunk=chunk, devices=devices)
 
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._made:
@@ -395,10 +412,19 @@ def _of_network(network: str | None, names: Iterable[str]) -> list[str]:
     return [name for name in names if name in suite.METRICS and suite.METRICS[name].network == network]
 
 
-def check_files(flags: absl_flags.FlagValues, asked: Sequence[str]) -> None:
-    """Raises UsageError where a metric lacks weights, or weights are given that nothing needs."""
+def check_files(
+    flags: absl_flags.FlagValues, asked: Sequence[str], networks: Mapping[str, str] | None = None
+) -> None:
+    """Raises UsageError where a metric lacks weights, or weights are given that nothing needs.
+
+    Args:
+      networks: metric -> the network that it needs; default: those of the suite's.
+    """
     for network, where in WEIGHTS.items():
-        some = _of_network(network, asked)
+        if networks is None:
+            some = _of_network(network, asked)
+        else:
+            some = [name for name in asked if networks.get(name) == network]
         given = flags[network].value
         if some and not given:
             raise UsageError(f"--metrics={some[0]}: it needs {where}; name the file with --{network}=")

@@ -2,7 +2,6 @@
 
 import io
 import math
-import sys
 
 import numpy as np
 from etils import epath
@@ -24,6 +23,7 @@ MAX_SEED = 2**32 - 1
 def run(command: Command) -> int:
     """Samples; returns the exit code."""
     run = workdir.open_run(command)
+    workdir.check_drawn_from_seeds(run, "sample")
     show = run.experiment.show
     seeds, labels = read_lists(command, run.experiment, "0-63")
     out = epath.Path(command.flags.out or run.folder / "sample.png").expanduser()
@@ -39,18 +39,11 @@ def run(command: Command) -> int:
         if show is not None:
             instead = "samples are too many for a picture; name an .npz"
         raise UsageError(f"--out={out}: {count} {instead}")
-    state, meta = workdir.last_state(
-        run,
-        lambda text: print(text, file=sys.stderr),
-        command.flags.checkpoint,
-        command.flags.member,
-    )
+    state, meta = workdir.chosen_state(command, run)
     gan = run.experiment.stages[meta["stage"]].gan
     options = drawing.options_of(command.flags, gan)
     state, _ = drawing.prepared(command.flags, gan, state)
-    # A row a label: every seed for the first, then every seed for the second.
-    all_seeds = np.tile(np.asarray(seeds, np.uint32), max(len(labels), 1))
-    all_labels = np.repeat(np.asarray(labels, np.int32), len(seeds)) if labels else None
+    all_seeds, all_labels = drawing.every(seeds, labels)
     samples = Sampler(gan)(state, all_seeds, all_labels, options=options)
     if out.suffix == ".npz":
         drawn = {"image": pictures.to_uint8(samples)} if show is None else {"sample": samples}

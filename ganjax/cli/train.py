@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 
 from ganjax import hosts, loop
@@ -223,7 +222,7 @@ class Silent:
     def log(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         pass
 
-    def preview(self, step: int, samples: np.ndarray, columns: int) -> None:
+    def preview(self, step: int, samples: Any, columns: int) -> None:
         pass
 
     def evaluated(self, step: int, seconds: float, figures: Mapping[str, float]) -> None:
@@ -309,7 +308,7 @@ class Watcher:
         if time.monotonic() - self._since > 1.0:
             self._images, self._since = 0, time.monotonic()
 
-    def preview(self, step: int, samples: np.ndarray, columns: int) -> None:
+    def preview(self, step: int, samples: Any, columns: int) -> None:
         """A picture, as a file and in TensorBoard; of images, how far they are apart, and what that says."""
         assert self._events is not None
         sheet = self._picture(samples, columns)

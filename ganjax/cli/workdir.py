@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -85,7 +86,8 @@ def read_config(folder: epath.PathLike) -> dict[str, Any]:
 def open_run(command: Command) -> Run:
     """The run that was trained in the command's folder, for the modes that use one.
 
-    Settings come from its config.json; those on the command line must agree. Needs no data.
+    Settings come from its config.json; those on the command line must agree. Needs no data, which are looked
+    for when they are first read.
 
     Raises:
       RunError: nothing was trained there.
@@ -101,7 +103,7 @@ def open_run(command: Command) -> Run:
     wanted = {"experiment": command.name, "config": settings.to_json(resolve(command, record["config"]))}
     if command.flags["seed"].present:
         wanted["seed"] = command.flags.seed
-    lines = _differences({key: record[key] for key in wanted}, wanted)
+    lines = _differences({key: record[key] for key in wanted}, wanted, command.module.Config)
     if lines:
         raise UsageError(
             f"{folder} holds another run: {'; '.join(lines)}. Leave that out, or name another --workdir."
@@ -109,9 +111,13 @@ def open_run(command: Command) -> Run:
     specs = record.get("data", {})
 
     def load(name: str, *, split: str = "train", **options: Any) -> data.Dataset:
-        if _place(name, split) in specs:
-            return data.from_spec(specs[_place(name, split)])
-        return data.load(name, split=split, data_dir=command.flags.data_dir, **options)
+        options.setdefault("skip_corrupt", command.flags.skip_corrupt)
+
+        def find() -> data.Dataset:
+            return data.load(name, split=split, data_dir=command.flags.data_dir, **options)
+
+        spec = specs.get(_place(name, split))
+        return find() if spec is None else data.from_spec(spec, find)
 
     config = resolve(command, record["config"])
     return Run(folder, config, _build(command, config, load), record)
@@ -194,7 +200,7 @@ def claimed(run: Run, locked_already: bool) -> Iterator[Run]:
         if (folder / "config.json").exists():  # also where another process has been quicker
             there = read_config(folder)
             identity = {key: run.record[key] for key in IDENTITY}
-            lines = _differences({key: there.get(key) for key in identity}, identity)
+            lines = _differences({key: there.get(key) for key in identity}, identity, type(run.config))
             if lines:
                 raise UsageError(
                     f"{folder} holds another run: {'; '.join(lines)}. Give this one a --workdir of its own."
@@ -205,11 +211,21 @@ def claimed(run: Run, locked_already: bool) -> Iterator[Run]:
         yield run
 
 
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """In words, what two runs differ in; of another experiment, that alone, for the rest follows from it."""
+def _differences(there: dict[str, Any], here: dict[str, Any], config_class: type) -> list[str]:
+    """In words, what two runs differ in; of another experiment, that alone, for the rest follows from it.
+
+    A setting that came after the run there is no difference while it has its default, for defaults of new
+    settings leave old runs as they were.
+    """
     if there["experiment"] != here["experiment"]:
         return settings.differences({"experiment": there["experiment"]}, {"experiment": here["experiment"]})
-    return settings.differences(there, here)
+    came_later = {
+        name: value
+        for name, value in settings.to_json(config_class()).items()
+        if name not in there["config"] and here["config"].get(name) == value
+    }
+    config = {name: value for name, value in here["config"].items() if name not in came_later}
+    return settings.differences(there, here | {"config": config})
 
 
 def _make(folder: epath.Path) -> None:
@@ -283,6 +299,12 @@ def last_state(
     return members.of(state, member, seeds), meta
 
 
+def chosen_state(command: Command, run: Run) -> tuple[GanState, dict[str, Any]]:
+    """`last_state` of the checkpoint and the member that the flags name; what it tells goes to stderr."""
+    flags = command.flags
+    return last_state(run, lambda text: print(text, file=sys.stderr), flags.checkpoint, flags.member)
+
+
 def _whole_state(run: Run, warn: Callable[[str], None], checkpoint: str) -> tuple[GanState, dict[str, Any]]:
     """`last_state` of all members."""
     if checkpoint not in ("last", "best") and not re.fullmatch("[0-9]{1,18}", checkpoint):
@@ -327,7 +349,17 @@ def checkpoints_of(run: Run) -> list[str]:
     return [str(step) for step in steps]
 
 
-def picture_of(experiment: Experiment) -> Callable[[np.ndarray, int], np.ndarray]:
+def check_drawn_from_seeds(run: Run, mode: str) -> None:
+    """Raises UsageError where a mode draws by seed and the model draws from something that is given."""
+    show = run.experiment.show
+    if show is not None and show.conditions is not None:
+        instead = ", ".join(f"--mode={own}" for own in run.experiment.modes) or "its own modes"
+        raise UsageError(
+            f"--mode={mode}: this model draws from what it is given, and not from seeds; use {instead}"
+        )
+
+
+def picture_of(experiment: Experiment) -> Callable[[Any, int], np.ndarray]:
     """(samples as networks give them, columns) -> uint8 [H, W, C]: a grid, unless the experiment differs.
 
     Images that are smaller than those of the last stage are enlarged to these, pixel by pixel, so that the

@@ -7,19 +7,36 @@ knows of data.
 import os
 from collections.abc import Sequence
 
+import numpy as np
 from etils import epath
 
-from ganjax.data import embedded, folder, idx, images, mat, npz, prepared
-from ganjax.data.dataset import Dataset, fetch_arrays, from_spec, numbered
+from ganjax.data import embedded, folder, idx, images, mat, npz, pairs, prepared
+from ganjax.data.dataset import Dataset, fetch_arrays, from_spec, numbered, part
+from ganjax.data.dataset import held_out as choose_held_out
+from ganjax.data.domains import Paired, Unpaired
 from ganjax.data.feed import Feed
+from ganjax.data.pairs import Pair
 from ganjax.data.plane import Mixture
 from ganjax.data.sampling import batch_indices
 from ganjax.data.source import Source, to_float
 from ganjax.data.zip import Zip
-from ganjax.errors import UsageError, nearest, shortened
+from ganjax.errors import NoSplit, UsageError, nearest, shortened
 from ganjax.report.files import unusable
 
-__all__ = ["Dataset", "Feed", "Mixture", "Source", "Zip", "batch_indices", "from_spec", "load", "to_float"]
+__all__ = [
+    "Dataset",
+    "Feed",
+    "Mixture",
+    "Pair",
+    "Paired",
+    "Source",
+    "Unpaired",
+    "Zip",
+    "batch_indices",
+    "from_spec",
+    "load",
+    "to_float",
+]
 
 
 def load(
@@ -30,6 +47,9 @@ def load(
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
     skip_corrupt: bool = False,
+    pair: Pair | None = None,
+    held_out: float = 0.0,
+    held_out_by: str = "",
 ) -> Dataset:
     """The set of this name or at this path. Only its metadata are read now.
 
@@ -50,11 +70,48 @@ def load(
       skip_corrupt: of a folder or a prepared copy, what is read in the place of an image that can't be
         decoded is the next one of the set that can, with its own label; `Dataset.skipped` names it. False:
         it is an error. Files that are gone or may not be read are errors in any case.
+      pair: each image is a pair, as it says, and `image_size` is of a side; `channels` are its own. None: it
+        is an image.
+      held_out: of a set that has no test split (or none "testA" beside its "trainA", as two domains have),
+        this share of the images is the split "test", chosen by `ganjax.data.dataset.held_out`, and the rest
+        "train"; in [0, 1).
+      held_out_by: see there.
     Raises:
       UsageError: no set of this name (the nearest are named), no such split, a file of the wrong kind.
       RunError: the data are damaged, or neither here nor within reach.
     """
     size, channels = images.check_size(image_size), images.check_channels(channels)
+    for each in pair.channels if pair else ():
+        images.check_channels(each)
+    if not held_out:
+        return _load(name, split, data_dir, size, channels, skip_corrupt, pair)
+    if not 0 <= held_out < 1:
+        raise UsageError(f"held_out={held_out}: expected a share from 0 to below 1")
+    test = split.replace("train", "test")
+    if test in ("test", "testA", "testB"):
+        try:
+            found = _load(name, test, data_dir, size, channels, skip_corrupt, pair)
+        except NoSplit:
+            whole = _load(name, test.replace("test", "train"), data_dir, size, channels, skip_corrupt, pair)
+            chosen = choose_held_out(whole, held_out, held_out_by) == (split == test)
+            return part(whole, np.flatnonzero(chosen), split)
+        if split == test:
+            return found
+    return _load(name, split, data_dir, size, channels, skip_corrupt, pair)
+
+
+def _load(
+    name: str,
+    split: str,
+    data_dir: epath.PathLike | None,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    skip_corrupt: bool,
+    pair: Pair | None,
+) -> Dataset:
+    """`load` without a share that is held out."""
+    if pair is not None:
+        return _load_pairs(name, split, data_dir, size, skip_corrupt, pair)
     if name == "random":
         _check_split(name, split, embedded.RANDOM_EXAMPLES)
         return embedded.random(split, size, channels)
@@ -70,6 +127,30 @@ def load(
     if builder is None:
         builder = prepared.prepare(name, root)
     return prepared.from_builder(builder, name, split, size, channels, skip_corrupt)
+
+
+def _load_pairs(
+    name: str,
+    split: str,
+    data_dir: epath.PathLike | None,
+    size: tuple[int, int] | None,
+    skip_corrupt: bool,
+    pair: Pair,
+) -> Dataset:
+    if name == "random":
+        _check_split(name, split, embedded.RANDOM_EXAMPLES)
+        noise = embedded.random(split, size, sum(pair.channels))
+        images_of = lambda indices: {"image": noise.read(indices)["image"]}  # noqa: E731
+        return Dataset(name, split, noise.image_shape, 0, (), noise.num_examples, images_of)
+    path = epath.Path(name).expanduser()
+    is_folder = _is_path(name) and path.is_dir()
+    if pair.partner is not None:
+        if not is_folder:
+            raise UsageError(f"{name}: no such folder")
+        return pairs.two_folders(path, name, split, pair, size, skip_corrupt)
+    if is_folder and not (path / "dataset_info.json").exists():
+        return pairs.folder_side_by_side(path, name, split, pair, size, skip_corrupt)
+    return pairs.side_by_side(_load(name, split, data_dir, None, None, skip_corrupt, None), pair, size)
 
 
 def _is_path(name: str) -> bool:
@@ -125,4 +206,4 @@ def _from_idx(
 
 def _check_split(name: str, split: str, splits) -> None:
     if split not in splits:
-        raise UsageError(f"{name}: no split '{split}', {nearest(split, splits)}")
+        raise NoSplit(f"{name}: no split '{split}', {nearest(split, splits)}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,7 @@ class Dataset:
       num_examples: how many images.
       fetch: reads and decodes the examples at given indices; None where only the metadata are known.
       skipped: a line for every damaged image that was met and replaced. Grows as examples are read.
+      names: what the images are called, one each, where they come from files; else there are none.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Dataset:
     num_examples: int
     fetch: Fetch | None = dataclasses.field(default=None, repr=False)
     skipped: Sequence[str] = dataclasses.field(default_factory=list, repr=False)
+    names: Sequence[str] = dataclasses.field(default=(), repr=False)
     _arrays: dict[str, np.ndarray] | None = dataclasses.field(default=None, init=False, repr=False)
     _lock: Any = dataclasses.field(default_factory=threading.Lock, init=False, repr=False)
 
@@ -123,13 +126,17 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
-def from_spec(spec: Mapping[str, Any]) -> Dataset:
-    """A set whose metadata are there and whose examples are not: reading them raises a RunError.
+def from_spec(spec: Mapping[str, Any], find: Callable[[], Dataset] | None = None) -> Dataset:
+    """A set whose metadata are there, and whose examples are looked for when one is first read.
 
+    Args:
+      spec: what `Dataset.spec` gave.
+      find: loads the set; None: there is nothing to read, which is a RunError.
     Raises:
-      UsageError: `spec` isn't what `Dataset.spec` gave.
+      UsageError: `spec` isn't what `Dataset.spec` gave. In reading, a RunError where what was found is
+        another set.
     """
-    of_data = ("fetch", "skipped")
+    of_data = ("fetch", "skipped", "names")
     names = [field.name for field in dataclasses.fields(Dataset) if field.init and field.name not in of_data]
     if sorted(spec) != sorted(names):
         raise UsageError(f"dataset metadata with the keys {sorted(spec)}: expected {sorted(names)}")
@@ -141,6 +148,32 @@ def from_spec(spec: Mapping[str, Any]) -> Dataset:
             f"dataset metadata: {len(spec['class_names'])} names of {spec['num_classes']} classes"
         )
     height, width, channels = spec["image_shape"]
+    skipped: list[str] = []
+    lock = threading.Lock()
+
+    @functools.cache
+    def found() -> Dataset:
+        assert find is not None
+        dataset = find()
+        if dataset.spec() != {
+            **spec,
+            "image_shape": [*spec["image_shape"]],
+            "class_names": [*spec["class_names"]],
+        }:
+            raise RunError(
+                f"dataset {dataset.name}: what is there now is not what is on record ({dataset.num_examples} "
+                f"images now, {spec['num_examples']} then); bring the old data back, or train a new run"
+            )
+        return dataset
+
+    def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
+        with lock:  # of several threads that come first, one looks
+            dataset = found()
+        examples = dataset.read(indices)
+        with lock:
+            skipped.extend(line for line in dataset.skipped if line not in skipped)
+        return examples
+
     return Dataset(
         name=spec["name"],
         split=spec["split"],
@@ -148,7 +181,57 @@ def from_spec(spec: Mapping[str, Any]) -> Dataset:
         num_classes=spec["num_classes"],
         class_names=tuple(spec["class_names"]),
         num_examples=spec["num_examples"],
+        fetch=None if find is None else fetch,
+        skipped=skipped,
     )
+
+
+def part(dataset: Dataset, places: np.ndarray, split: str) -> Dataset:
+    """Some of a set's images, as a split of its own.
+
+    Args:
+      dataset: the whole.
+      places: int64 [n], which.
+      split: what the part is called.
+    """
+    fetch = dataset.fetch  # and not `read`, which would decode and keep the whole
+    return Dataset(
+        dataset.name,
+        split,
+        dataset.image_shape,
+        dataset.num_classes,
+        dataset.class_names,
+        len(places),
+        None if fetch is None else lambda indices: fetch(places[indices]),
+        skipped=dataset.skipped,
+        names=[str(dataset.names[place]) for place in places.tolist()] if dataset.names else (),
+    )
+
+
+def held_out(dataset: Dataset, share: float, by: str = "") -> np.ndarray:
+    """Which images are kept from training: bool [N], the same at every call and on every machine.
+
+    Names are put in the order of their sha256, and the first `share` of them is taken, at least one. So sets
+    of the same names keep back the same, and a set that grows keeps most of its choice. Images without
+    names are numbered.
+
+    Args:
+      dataset: a whole set.
+      share: in (0, 1).
+      by: names that are alike up to this text are one name; "": each is its own.
+    Raises:
+      UsageError: all images would be held out, or none be left to hold out.
+    """
+    names = dataset.names or numbered(dataset.num_examples)
+    names = [name.partition(by)[0] if by else name for name in names]
+    order = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
+    if len(order) < 2:
+        raise UsageError(
+            f"{dataset.name}: a single image, or images of one name only, can't be divided into some to "
+            "train on and some to hold out; add images, or hold out none (with --config.held_out=0)"
+        )
+    chosen = set(order[: min(max(round(share * len(order)), 1), len(order) - 1)])
+    return np.array([name in chosen for name in names])
 
 
 def fetch_arrays(

@@ -1,7 +1,7 @@
 """Images in folders: one folder a class, `train` and `test` folders where there are splits."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -9,13 +9,15 @@ from etils import epath
 from ganjax.data import images
 from ganjax.data.damage import StandIns
 from ganjax.data.dataset import Dataset, with_labels
-from ganjax.errors import RunError, UsageError, nearest
+from ganjax.errors import NoSplit, RunError, UsageError, nearest
 
 # How each split's folder may be called.
 SPLITS = {"train": ("train",), "test": ("test", "validation", "val"), "validation": ("validation", "val")}
 _SPLIT_FOLDERS = frozenset(name for names in SPLITS.values() for name in names)
+# Of two domains side by side, as CycleGAN's authors lay them; they are the splits' names too.
+DOMAIN_FOLDERS = ("trainA", "trainB", "testA", "testB", "valA", "valB")
 # Sizes are compared on this many images when a folder is opened; on the others when they are read.
-_PROBED = 32
+PROBED = 32
 
 
 def load(
@@ -29,31 +31,26 @@ def load(
     """The images in a folder.
 
     `path/CLASS/*.png` are labelled, classes in the order of their names; `path/*.png` are not. With a
-    folder `path/train`, the same holds in it and in `path/test` (or `validation`, `val`). `skip_corrupt` is
-    as `ganjax.data.load` has it.
+    folder `path/train`, the same holds in it and in `path/test` (or `validation`, `val`). Where there are
+    `path/trainA` and `path/trainB`, these are splits, and so are `testA` and `testB`. `skip_corrupt` is as
+    `ganjax.data.load` has it.
 
     Raises:
       UsageError: no such split, no images, images beside class folders, or of several sizes and no `size`.
       RunError: the folder or an image can't be read, or folders link to each other in a circle.
     """
-    roots = _splits(path)
-    if split not in roots:
-        raise UsageError(
-            f"{name}: no split '{split}', {nearest(split, roots)} (a split is a folder, {path / split})"
-        )
+    roots = splits(path)
+    check_split(path, name, split, roots)
     class_names = _class_names(list(dict.fromkeys(roots.values())))
     paths, labels = _examples(roots[split], class_names)
     if not paths:
-        raise UsageError(
-            f"{shown(roots[split])}: no images found; expected {', '.join(sorted(images.SUFFIXES))} files in "
-            "the folder, or in one folder a class"
-        )
+        raise no_images(roots[split], ", or in one folder a class")
     stand_ins = StandIns(len(paths), skip_corrupt)
     first, shape = _probe(paths, size, channels, stand_ins)
 
     def decode(place: int) -> tuple[int, np.ndarray]:
         chosen = paths[place]
-        image = images.decode(_read_bytes(chosen), shown(chosen), shape[2], size, oriented=True)
+        image = images.decode(read_bytes(chosen), shown(chosen), shape[2], size, oriented=True)
         if image.shape != shape:
             raise unequal(shown(first), shape, shown(chosen), image.shape)
         return place, image
@@ -77,7 +74,27 @@ def load(
         len(paths),
         fetch,
         skipped=stand_ins.skipped,
+        names=tuple(stem(chosen, roots[split]) for chosen in paths),
     )
+
+
+def check_split(path: epath.Path, name: str, split: str, roots: Mapping[str, epath.Path]) -> None:
+    """Raises NoSplit unless `splits(path)` has it."""
+    if split not in roots:
+        raise NoSplit(
+            f"{name}: no split '{split}', {nearest(split, roots)} (a split is a folder, {path / split})"
+        )
+
+
+def no_images(path: epath.Path, where: str = "") -> UsageError:
+    """The error that there are none in a folder."""
+    suffixes = ", ".join(sorted(images.SUFFIXES))
+    return UsageError(f"{shown(path)}: no images found; expected {suffixes} files in the folder{where}")
+
+
+def stem(path: epath.Path, root: epath.Path) -> str:
+    """What an image is called beside others: its path below `root`, without the ending."""
+    return path.relative_to(root).with_suffix("").as_posix()
 
 
 def shown(path: epath.Path) -> str:
@@ -95,10 +112,12 @@ def unequal(first: str, first_shape: Sequence[int], other: str, other_shape: Seq
     )
 
 
-def _splits(path: epath.Path) -> dict[str, epath.Path]:
+def splits(path: epath.Path) -> dict[str, epath.Path]:
     """Split -> its folder. A folder without splits in it is a training set."""
     folders, _ = _list(path)
     names = {folder.name: folder for folder in folders}
+    if {"trainA", "trainB"} <= set(names):
+        return {name: names[name] for name in DOMAIN_FOLDERS if name in names}
     if "train" not in names and not (names and _SPLIT_FOLDERS.issuperset(names)):
         return {"train": path}
     return {
@@ -127,19 +146,19 @@ def _examples(root: epath.Path, class_names: tuple[str, ...]) -> tuple[list[epat
         )
     paths, labels = [], []
     for folder in folders:
-        found = _below(folder, (os.path.realpath(root),))
+        found = below(folder, (os.path.realpath(root),))
         paths += found
         labels += [class_names.index(folder.name)] * len(found)
     return paths, np.array(labels, np.int32)
 
 
-def _below(folder: epath.Path, above: tuple[str, ...]) -> list[epath.Path]:
+def below(folder: epath.Path, above: tuple[str, ...] = ()) -> list[epath.Path]:
     """All image files in a folder and the folders in it. `above`: the real places of those it lies in."""
     place = os.path.realpath(folder)
     if place in above:
         raise RunError(f"{shown(folder)}: a link to a folder that it lies in; remove the link")
     folders, files = _list(folder)
-    return files + [path for inner in folders for path in _below(inner, (*above, place))]
+    return files + [path for inner in folders for path in below(inner, (*above, place))]
 
 
 def _list(folder: epath.Path) -> tuple[list[epath.Path], list[epath.Path]]:
@@ -165,11 +184,11 @@ def _probe(
 
     def look(place: int) -> tuple[epath.Path, tuple[int, int, int]]:
         path = paths[place]
-        return path, images.probe(_read_bytes(path), shown(path), oriented=True)
+        return path, images.probe(read_bytes(path), shown(path), oriented=True)
 
     path, first = stand_ins.read(look, 0)
     if size is None:
-        places = np.unique(np.linspace(0, len(paths) - 1, _PROBED).astype(int))
+        places = np.unique(np.linspace(0, len(paths) - 1, PROBED).astype(int))
         for place in places[1:].tolist():
             other, found = stand_ins.read(look, place)
             if found[:2] != first[:2]:
@@ -178,7 +197,7 @@ def _probe(
     return path, (height, width, channels or first[2])
 
 
-def _read_bytes(path: epath.Path) -> bytes:
+def read_bytes(path: epath.Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:

@@ -10,7 +10,7 @@ from etils import epath
 
 from ganjax.data import dataset
 from ganjax.data.dataset import Dataset, fetch_arrays, numbered
-from ganjax.errors import RunError, UsageError, one_line
+from ganjax.errors import NoSplit, RunError, UsageError, one_line
 
 MAX_CLASSES = 1_000_000  # a label of two thousand million would stand for as many names
 _KEYS = {"train": ("image", "label"), "test": ("image_test", "label_test")}
@@ -26,11 +26,12 @@ def load(
       RunError: the file can't be read or is damaged.
     """
     if split not in _KEYS:
-        raise UsageError(f"{name}: no split '{split}'; an .npz has 'train' and, with image_test, 'test'")
+        raise NoSplit(f"{name}: no split '{split}'; an .npz has 'train' and, with image_test, 'test'")
     headers, labels = _inspect(path)
     image_key, label_key = _KEYS[split]
     if image_key not in headers:
-        raise UsageError(
+        missing = NoSplit if split == "test" and "image" in headers else UsageError
+        raise missing(
             f"{name}: no array '{image_key}', which the {split} split needs; "
             f"it holds {', '.join(headers) or 'none'}"
         )

@@ -27,7 +27,7 @@ from ganjax.data import images
 from ganjax.data.damage import StandIns
 from ganjax.data.dataset import Dataset, numbered, with_labels
 from ganjax.data.folder import unequal
-from ganjax.errors import RunError, UsageError, nearest
+from ganjax.errors import NoSplit, RunError, UsageError, nearest
 
 # Seconds after which a host that has not answered counts as unreachable.
 PROBE_SECONDS = 6.0
@@ -111,7 +111,7 @@ def from_builder(
     try:
         num_examples = info.splits[split].num_examples
     except (KeyError, ValueError) as error:
-        raise UsageError(f"{name}: no split '{split}', {nearest(split, info.splits)}") from error
+        raise NoSplit(f"{name}: no split '{split}', {nearest(split, info.splits)}") from error
     if not num_examples:
         raise UsageError(f"{name}: the split '{split}' is empty; {nearest(split, info.splits)}")
     image_key = _feature(info.features, "image", kinds.Image)

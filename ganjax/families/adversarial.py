@@ -261,8 +261,9 @@ def adversarial(
             context=context,
             joined=joined,
         )
-        if classification:
-            wrong = losses.classification(jnp.concatenate(classes_in(seen_besides)), jnp.concatenate(labels))
+        if classification and fake_labels is not None:
+            both = jnp.concatenate([batch["label"], fake_labels])
+            wrong = losses.classification(jnp.concatenate(classes_in(seen_besides)), both)
             # The mean over 2n images is half the sum of the two means, of real and of generated ones.
             metrics["classification"] = classification * 2 * jnp.mean(wrong)
             value += metrics["classification"]
@@ -309,7 +310,7 @@ def adversarial(
             distance = losses.feature_matching(features_in(real_after), features_in(after), means)
             metrics["feature_matching"] = feature_matching * distance
             value += metrics["feature_matching"]
-        if classification:
+        if classification and labels is not None:
             (class_logits,) = classes_in(after.get("intermediates", {}))
             wrong = jnp.mean(losses.classification(class_logits, labels))
             metrics["generator_classification"] = classification * wrong

@@ -14,7 +14,14 @@ from ganjax.layers.dropout import Dropout
 from ganjax.layers.embedding import Embed
 from ganjax.layers.equalized import EqualizedConv, EqualizedDense, pixel_norm
 from ganjax.layers.minibatch import MinibatchDiscrimination, minibatch_std
-from ganjax.layers.norm import BatchNorm, ConditionalBatchNorm, EmbeddedBatchNorm, LayerNorm, VirtualBatchNorm
+from ganjax.layers.norm import (
+    BatchNorm,
+    ConditionalBatchNorm,
+    EmbeddedBatchNorm,
+    InstanceNorm,
+    LayerNorm,
+    VirtualBatchNorm,
+)
 from ganjax.layers.resample import (
     blur,
     crossfaded,
@@ -42,6 +49,7 @@ __all__ = [
     "EmbeddedBatchNorm",
     "EqualizedConv",
     "EqualizedDense",
+    "InstanceNorm",
     "LayerNorm",
     "MinibatchDiscrimination",
     "Noise",

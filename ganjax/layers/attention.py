@@ -22,8 +22,12 @@ HELD = 1 << 26
 def attention_weights(queries: jax.Array, keys: jax.Array) -> jax.Array:
     """The softmax over keys of queries' products with them, unscaled as in SAGAN: [n, L, K], [n, M, K] ->
     float32 [n, L, M]."""
-    logits = jnp.einsum("nlk,nmk->nlm", queries, keys, preferred_element_type=jnp.float32)
-    return nn.softmax(logits, axis=-1)
+    return nn.softmax(_products(queries, keys), axis=-1)
+
+
+def _products(queries: jax.Array, keys: jax.Array) -> jax.Array:
+    """[n, L, K], [n, M, K] -> float32 [n, L, M]."""
+    return jnp.einsum("nlk,nmk->nlm", queries, keys, preferred_element_type=jnp.float32)
 
 
 def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, *, held: int = HELD) -> jax.Array:
@@ -49,7 +53,7 @@ def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, *, held: int 
 
 def _attend(queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
     """The sum over exponentials divides their product with the values, which is narrower than they are."""
-    logits = jnp.einsum("nlk,nmk->nlm", queries, keys, preferred_element_type=jnp.float32)
+    logits = _products(queries, keys)
     # A constant for each query, which takes itself out again; without it the exponentials could overflow.
     logits = logits - lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
     weights = jnp.exp(logits)

@@ -232,9 +232,9 @@ def _lax_kernel_gradient(x: jax.Array, g: jax.Array, geometry: Geometry, precisi
 
 def _by_platform(on_cpu: Callable, elsewhere: Callable) -> Callable:
     """One bilinear function of two arrays from its two forms, for `lax.platform_dependent`."""
-
     # Traced once for each geometry, and so is its adjoint: the forms for a CPU are hundreds of operations.
-    @functools.partial(jax.jit, static_argnames=("geometry", "precision"))
+    on_cpu = jax.jit(on_cpu, static_argnames="geometry")
+
     def function(a: jax.Array, b: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
         default = functools.partial(elsewhere, geometry=geometry, precision=precision)
         if a.dtype != jnp.float32 or b.dtype != jnp.float32:

@@ -194,6 +194,44 @@ class LayerNorm(nn.Module):
         return y.astype(self.dtype or x.dtype).reshape(x.shape)
 
 
+class InstanceNorm(nn.Module):
+    """Instance normalisation (Ulyanov et al. 2016): each example's channels by their own statistics.
+
+    In training and evaluation alike; so is batch normalisation of a batch of one. Statistics are float32 in
+    any `dtype`. Where there is a single pixel, nothing is left of it but the bias.
+
+    Attributes:
+      epsilon: added to the variance.
+      use_scale, use_bias: learn a scale, a bias, of each channel.
+      dtype: of the result; default: the input's.
+    """
+
+    epsilon: float = 1e-5
+    use_scale: bool = False
+    use_bias: bool = False
+    dtype: jnp.dtype | None = None
+    scale_init: nn.initializers.Initializer = nn.initializers.ones_init()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[n, ..., C] -> [n, ..., C]."""
+        count, features = math.prod(x.shape[1:-1]), x.shape[-1]
+        y = x.astype(jnp.float32).reshape(x.shape[0], count, features)
+
+        def wide(statistic: jax.Array) -> jax.Array:
+            # [n, C] -> [n, count, C]. With axes that are kept XLA does not merge two passes that are alike.
+            return lax.broadcast_in_dim(statistic, y.shape, (0, 2))
+
+        y = y - wide(jnp.mean(y, axis=1))
+        scale = lax.rsqrt(jnp.mean(jnp.square(y), axis=1) + self.epsilon)
+        if self.use_scale:
+            scale = scale * self.param("scale", self.scale_init, (features,)).reshape(1, features)
+        y = y * wide(scale)
+        if self.use_bias:
+            y = add_bias(y, self.param("bias", nn.initializers.zeros_init(), (features,)))
+        return y.astype(self.dtype or x.dtype).reshape(x.shape)
+
+
 class VirtualBatchNorm(nn.Module):
     """Virtual batch normalisation (Salimans et al. 2016, "Improved techniques for training GANs", 3.5).
 

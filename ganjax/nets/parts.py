@@ -170,7 +170,7 @@ def head(
     x = Dropout(dropout)(x, keys)
     joined = MinibatchDiscrimination(kernels, axis_name=axis_name)(x) if kernels else x
     logits = nn.Dense(1, kernel_init=kernel_init)(joined).squeeze(-1)
-    if num_classes:
+    if labels is not None:
         embed = Embed(num_classes, x.shape[-1], embedding_init=nn.initializers.normal(0.02))
         logits = logits + jnp.sum(embed(labels) * x, axis=-1)
     return logits

@@ -24,6 +24,8 @@ from benchmarks.peers.copying import convert, copy_weights, count
 KEY = jax.random.key(0)
 FAST = {"xla_backend_optimization_level": 0}  # to compile; the batch is tiny
 PLAYERS = ("generator", "discriminator")
+TRANSLATIONS = ("pix2pix64", "cyclegan128")
+ADVERSARIAL = tuple(name for name in NAMES if name not in TRANSLATIONS)
 
 
 def recorder() -> optax.GradientTransformation:
@@ -58,7 +60,11 @@ def test_the_command_names_the_models():
     assert tuple(MODELS) == tuple(PEERS) == NAMES
 
 
-@pytest.fixture(scope="module", params=NAMES)
+SLOW = {"biggan32"}  # to compile
+PARAMS = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ADVERSARIAL]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def step(request):
     """(recipe, trainer after one step from copied weights, our state after it, both losses of both)."""
     torch.manual_seed(0)
@@ -178,7 +184,7 @@ def test_statistics_after_a_step_agree(step):
             close(ours["var"], part.running_var)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ADVERSARIAL)
 @pytest.mark.parametrize("player", PLAYERS)
 def test_optimizers_and_averages_are_the_same(name, player):
     gan, recipe = MODELS[name]("float32").gan, PEERS[name]()

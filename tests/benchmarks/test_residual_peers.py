@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ganjax.nets.residual import ResidualDiscriminator, ResidualGenerator
-from tests.nets.networks import run, shapes
+from tests.nets.networks import run, settled_variables, shapes
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("the peers need PyTorch: pip install -e '.[bench]'", allow_module_level=True)
@@ -56,33 +56,6 @@ def made(name: str, size, channels, latent_size, widths, options, classes=CLASSE
     return ours, theirs
 
 
-def settled_variables(form):
-    """Random, of the sizes that training has, the spectral vectors near to where power iterations end."""
-    draw = np.random.default_rng(1)
-
-    def fill(path, x):
-        if path[-1].key in ("var", "scale"):
-            return draw.uniform(0.5, 1.5, x.shape).astype(x.dtype)
-        scale = np.sqrt(1 / np.prod(x.shape[:-1])) if path[-1].key == "kernel" else 0.3
-        return np.asarray(scale * draw.normal(size=x.shape), x.dtype)
-
-    def vectors(spectral, params):
-        if "u" not in spectral:
-            return {name: vectors(part, params[name]) for name, part in spectral.items()}
-        kernel = params["kernel"] if "kernel" in params else params["embedding"]
-        matrix = kernel.reshape(-1, kernel.shape[-1])
-        u = draw.normal(size=matrix.shape[1])
-        for _ in range(3):
-            v = matrix @ u / np.linalg.norm(matrix @ u)
-            u = v @ matrix / np.linalg.norm(v @ matrix)
-        return {"u": u.astype(np.float32), "v": v.astype(np.float32)}
-
-    variables = jax.tree_util.tree_map_with_path(fill, form)
-    if "spectral" in variables:
-        variables["spectral"] = vectors(variables["spectral"], variables["params"])
-    return variables
-
-
 @pytest.mark.parametrize(
     "name", [n if n == "SAGAN" else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS]
 )
@@ -109,13 +82,15 @@ def test_outputs_agree(name):
             scale = max(1.0, float(np.abs(theirs).max()))
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * scale)
         for key, path in residual.names(peer).items():
-            part, vectors = peer.get_submodule(key), after.get("spectral", {})
+            part: Any = peer.get_submodule(key)
+            vectors = after.get("spectral", {})
             for step in path.split("/"):
                 vectors = vectors.get(step, {})
             if hasattr(part, "u"):
                 np.testing.assert_allclose(vectors["u"], part.u.numpy(), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FULL)
 def test_parameters_are_as_many(name):
     size, latent_size, widths, options, classes = FULL[name]

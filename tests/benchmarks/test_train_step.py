@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from benchmarks import contestants, train_step
+from benchmarks.command_line import MODELS
 from benchmarks.contestants import OURS, Contestant, Job, measure_round
 from tests.doubles import compiled_fast
 
@@ -108,7 +109,7 @@ def test_a_contestant_that_fails_ends_the_others(log, capsys):
     [
         (
             ["--model=dcgan"],
-            "--model: 'dcgan': expected one of cgan_book, cgan_mnist, dcgan64, sngan_resnet32, biggan32",
+            f"--model: 'dcgan': expected one of {', '.join(MODELS)}",
         ),
         ([], "the following arguments are required: --model"),
         (["--model=dcgan64", "--peer=jax"], "--peer: 'jax': expected one of torch, torch-compile, none"),

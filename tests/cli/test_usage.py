@@ -115,7 +115,7 @@ WRONG = {
     "best of nothing": ((*TINY_MNIST, "--keep_best="), r"--keep_best=: expected METRIC"),
     "a checkpoint for training": (
         (*TINY_MNIST, "--checkpoint=best"),
-        r"--checkpoint does nothing in --mode=train; it belongs to sample, interpolate, evaluate, export",
+        r"--checkpoint does nothing in --mode=train; it belongs to sample, .*attention, .*export",
     ),
     "a line break": (
         (*TINY_MNIST, "--config.steps=a\nb\x1b[2J"),
@@ -231,6 +231,19 @@ def test_a_workdir_with_another_run(run, trained, flags, message):
     experiment = TINY_MNIST[0] if flags == TINY_MNIST[1:] else f"--experiment={TOY}"
     argv = (experiment, f"--workdir={trained}", *flags)
     assert_refused(run, argv, 2, f"holds another run: .*{message}.*--workdir of its own", trained)
+
+
+def test_a_run_from_before_a_setting_came(run, trained):
+    path = trained / "config.json"
+    record = json.loads(path.read_text())
+    del record["config"]["pause"], record["config"]["seeds"]
+    path.write_text(json.dumps(record))
+    argv = (f"--experiment={TOY}", f"--workdir={trained}")
+    for mode in ("sample", "train"):
+        answer = run(*argv, f"--mode={mode}", "--config.seeds=1")
+        assert answer.code == 0, answer.err
+        message = r"config\.pause is 0\.5 here and unknown there: another version"
+        assert_refused(run, (*argv, f"--mode={mode}", "--config.pause=0.5"), 2, message, trained)
 
 
 def test_a_workdir_whose_data_have_changed(run, tmp_path):

@@ -39,8 +39,8 @@ class Painter(nn.Module):
     def __call__(self, latents, labels, *, train):
         embed = nn.Embed if self.one_hot else Embed
         x = embed(self.num_classes, 4)(labels)
-        x = BatchNorm(axis_name=self.axis_name)(nn.Dense(32)(jnp.concatenate([latents, x], -1)), train=train)
-        x = x.reshape(-1, 4, 4, 2)
+        x = BatchNorm(axis_name=self.axis_name)(nn.Dense(128)(jnp.concatenate([latents, x], -1)), train=train)
+        x = x.reshape(-1, 8, 8, 2)
         if self.attention:
             x = SelfAttention(spectral=False)(x, train=train)
         return jnp.tanh(x[..., :1])
@@ -56,7 +56,7 @@ class Judge(nn.Module):
 
 
 def build(config: Config, load=data.load) -> Experiment:
-    images = load(config.dataset, split="train", image_size=4)
+    images = load(config.dataset, split="train", image_size=8)
     gan = adversarial(
         Painter(images.num_classes, config.attention, config.one_hot),
         Judge(images.num_classes),

@@ -117,7 +117,7 @@ def test_a_file_that_is_gone_is_an_error_in_any_case(tmp_path, monkeypatch, skip
 
 @pytest.mark.parametrize("skip", [True, False])
 def test_another_size_is_an_error_in_any_case(tmp_path, monkeypatch, skip):
-    monkeypatch.setattr("ganjax.data.folder._PROBED", 2)
+    monkeypatch.setattr("ganjax.data.folder.PROBED", 2)
     for name, size in [("a", (4, 6)), ("b", (4, 7)), ("c", (4, 6))]:
         write(tmp_path / f"{name}.png", size=size)
     with pytest.raises(UsageError, match=r"a.png is 4x6 and .*b.png is 4x7 .*--config.image_size="):

@@ -79,7 +79,7 @@ def test_unequal_sizes(tmp_path):
 
 
 def test_unequal_sizes_past_those_looked_at_first(tmp_path, monkeypatch):
-    monkeypatch.setattr("ganjax.data.folder._PROBED", 2)
+    monkeypatch.setattr("ganjax.data.folder.PROBED", 2)
     for name, size in [("a", (4, 6)), ("b", (5, 6)), ("c", (4, 6))]:
         write(tmp_path / f"{name}.png", size=size)
     data = load(str(tmp_path))

@@ -58,7 +58,7 @@ def without_drawing() -> Iterator[list[tuple[int, str]]]:
         restored.append((meta["step"], fingerprint(state)))
         return state, meta
 
-    def black(self, state, seeds, labels=None, *, latents=None, options=None) -> np.ndarray:
+    def black(self, state, seeds, labels=None, *, latents=None, conditions=None, options=None) -> np.ndarray:
         assert len(seeds) <= 200_000
         return np.full((len(seeds), 4, 4, 1), -1, np.float32)
 

@@ -20,7 +20,7 @@ from tests.fuzz.runs import trained, without_drawing
 
 __all__ = ["compiled_fast"]  # the fixture
 
-MODES = ["train", "sample", "interpolate", "evaluate", "plot", "list", "count", "help"]
+MODES = ["train", "sample", "interpolate", "attention", "evaluate", "plot", "list", "count", "help"]
 TINY = {"dataset": "random", "image_size": "8", "width": "4", "latent_size": "4"}
 EXPERIMENTS = {"toy": (TOY, toy.Config, {}), "cgan_mnist": ("cgan_mnist", cgan_mnist.Config, TINY)}
 NEAR_MISSES = [

@@ -1,5 +1,7 @@
+import functools
 import math
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import pytest
 
 from ganjax.layers import SelfAttention, attend, attention_weights
 from ganjax.layers import attention as attention_module
+from tests.nets.networks import FAST, random_variables
 
 KEY = jax.random.key(0)
 
@@ -52,19 +55,19 @@ def test_derivatives_are_those_of_the_plain_formula():
     def parts(q, k, v):
         return jnp.sum(jnp.square(attend(q, k, v, held=4)) * cotangent)
 
+    def first(function):
+        return jax.grad(function, (0, 1, 2))
+
     def second(function):
-        def slope(*x):
-            return sum(jnp.sum(jnp.sin(g)) for g in jax.grad(function, (0, 1, 2))(*x))
+        return jax.grad(lambda *x: sum(jnp.sum(jnp.sin(g)) for g in first(function)(*x)), (0, 1, 2))
 
-        return jax.jit(jax.grad(slope, (0, 1, 2)))
+    def both(function):
+        return jax.jit(lambda *x: (first(function)(*x), second(function)(*x)), compiler_options=FAST)(*arrays)
 
+    expected = both(plain)
     for function in (whole, parts):
-        for ours, theirs in zip(
-            jax.grad(function, (0, 1, 2))(*arrays), jax.grad(plain, (0, 1, 2))(*arrays), strict=True
-        ):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-    for ours, theirs in zip(second(whole)(*arrays), second(plain)(*arrays), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+        for ours, theirs in zip(*map(jax.tree.leaves, (both(function), expected)), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_large_products_do_not_overflow():
@@ -96,10 +99,15 @@ def images(shape=(2, 4, 6, 16)):
 
 
 def variables_of(layer, x, share=0.7):
-    """With kernels of another size than 1, and a share that is not 0."""
-    variables = layer.init(KEY, x, train=True)
-    params = jax.tree.map(lambda k: 2.0 * k, variables["params"])
-    return {**variables, "params": {**params, "share": jnp.float32(share)}}
+    """Random kernels, and a share that is not 0."""
+    form = jax.eval_shape(lambda: layer.init(KEY, x, train=True))
+    variables = random_variables(form)
+    return {**variables, "params": {**variables["params"], "share": np.float32(share)}}
+
+
+def applied(layer, variables, x, *, train=True, mutable=("spectral",)):
+    apply = functools.partial(layer.apply, train=train, mutable=list(mutable))
+    return jax.jit(apply, compiler_options=FAST)(variables, x)
 
 
 def test_the_layer_by_hand():
@@ -121,7 +129,7 @@ def test_the_layer_by_hand():
     queries = (x @ kernels["theta"]).reshape(2, 24, 2)
     outputs, weights = by_definition(queries, pooled(x @ kernels["phi"]), pooled(x @ kernels["g"]))
     expected = x + 0.7 * (outputs.reshape(2, 4, 6, 8) @ kernels["output"])
-    found, sown = layer.apply(variables, x, train=True, mutable=["intermediates"])
+    found, sown = applied(layer, variables, x, mutable=("intermediates",))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     (shown,) = sown["intermediates"]["attention"]
     np.testing.assert_allclose(shown, weights.reshape(2, 4, 6, 2, 3), rtol=1e-4, atol=1e-6)
@@ -131,10 +139,17 @@ def test_the_layer_by_hand():
 def test_it_begins_as_the_identity_and_can_learn():
     x = images()
     layer = SelfAttention()
-    variables = layer.init(KEY, x, train=True)
-    np.testing.assert_array_equal(layer.apply(variables, x, train=False), x)
-    slope = jax.grad(lambda p: jnp.sum(jnp.sin(layer.apply({**variables, "params": p}, x, train=False))))
-    assert abs(float(slope(variables["params"])["share"])) > 1e-3
+    form = jax.eval_shape(lambda: layer.init(KEY, x, train=True))
+    assert form["params"]["share"].shape == ()
+    variables = variables_of(layer, x, share=0.0)
+
+    def total(params):
+        y: Any = layer.apply({**variables, "params": params}, x, train=False)
+        return jnp.sum(jnp.sin(y)), y
+
+    slope, y = jax.jit(jax.grad(total, has_aux=True), compiler_options=FAST)(variables["params"])
+    np.testing.assert_array_equal(y, x)
+    assert abs(float(slope["share"])) > 1e-3
 
 
 def test_every_kernel_is_spectrally_normalised():
@@ -143,8 +158,8 @@ def test_every_kernel_is_spectrally_normalised():
     variables = variables_of(layer, x)
     assert set(variables["spectral"]) == {"theta", "phi", "g", "output"}
     doubled = jax.tree.map(lambda p: p if p.ndim == 0 else 2 * p, variables["params"])
-    plain, _ = layer.apply(variables, x, train=True, mutable=["spectral"])
-    again, _ = layer.apply({**variables, "params": doubled}, x, train=True, mutable=["spectral"])
+    plain, _ = applied(layer, variables, x)
+    again, _ = applied(layer, {**variables, "params": doubled}, x)
     np.testing.assert_allclose(again, plain, rtol=1e-4, atol=1e-5)
 
 
@@ -152,10 +167,10 @@ def test_half_precision_is_for_compute():
     x = images()
     layer = SelfAttention(dtype=jnp.bfloat16)
     variables = variables_of(layer, x)
-    rough = layer.apply(variables, x.astype(jnp.bfloat16), train=False)
+    rough, _ = applied(layer, variables, x.astype(jnp.bfloat16))
     assert rough.dtype == jnp.bfloat16
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
-    exact = SelfAttention().apply(variables, x, train=False)
+    exact, _ = applied(SelfAttention(), variables, x)
     np.testing.assert_allclose(np.asarray(rough, np.float32), exact, atol=0.1)
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -23,7 +25,8 @@ def test_a_mixture_has_the_mixture_of_the_vectors():
     table = np.asarray(variables["params"]["embedding"])
     shares = jnp.array([[0.0, 1.0, 0.0], [0.25, 0.0, 0.75]])
     expected = [table[1], 0.25 * table[0] + 0.75 * table[2]]
-    np.testing.assert_allclose(Embed(3, 4).apply(variables, shares), expected, rtol=1e-5)
+    found: Any = Embed(3, 4).apply(variables, shares)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_the_table_can_be_spectrally_normalised():

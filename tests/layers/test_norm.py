@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganjax.layers import BatchNorm, ConditionalBatchNorm, EmbeddedBatchNorm, LayerNorm, VirtualBatchNorm
+from ganjax.layers import (
+    BatchNorm,
+    ConditionalBatchNorm,
+    EmbeddedBatchNorm,
+    InstanceNorm,
+    LayerNorm,
+    VirtualBatchNorm,
+)
 from tests.layers.arrays import fast
 
 
@@ -308,3 +315,27 @@ def test_virtual_norms_types_and_sizes():
     for reference in (0, 6):
         with pytest.raises(ValueError, match=rf"by {reference} reference examples of \(5, 2\)"):
             VirtualBatchNorm(reference).init(jax.random.key(0), x)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_instance_norm_is_each_images_own(learned, variables):
+    x = np.asarray(activations())
+    layer = InstanceNorm(use_scale=learned, use_bias=learned)
+    params = {"params": variables["params"]} if learned else {}
+    y = np.asarray(fast(lambda x: layer.apply(params, x))(x))
+    mean, var = x.mean(axis=(1, 2), keepdims=True), x.var(axis=(1, 2), keepdims=True)
+    expected = (x - mean) / np.sqrt(var + 1e-5)
+    if learned:
+        expected = expected * np.asarray(params["params"]["scale"]) + np.asarray(params["params"]["bias"])
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_instance_norm_of_one_image_is_batch_norm():
+    x = activations(shape=(1, 3, 3, 2))
+    ours = InstanceNorm(use_scale=True, use_bias=True)
+    params = {"scale": jnp.array([1.3, 0.7]), "bias": jnp.array([-0.2, 0.4])}
+    stats = {"mean": jnp.zeros(2), "var": jnp.ones(2)}
+    theirs, _ = BatchNorm().apply(
+        {"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"]
+    )
+    np.testing.assert_allclose(apply(ours, {"params": params}, x), theirs, rtol=1e-4, atol=1e-5)

@@ -28,7 +28,7 @@ def random_variables(shapes: Any, seed: int = 0) -> Any:
     draw = np.random.default_rng(seed)
 
     def fill(path, x):
-        values = 0.3 * draw.normal(size=x.shape)
+        values = np.asarray(0.3 * draw.normal(size=x.shape))
         if path[-1].key in ("var", "scale"):
             values = 1 + np.abs(values)
         if path[-1].key in ("u", "v"):
@@ -36,6 +36,33 @@ def random_variables(shapes: Any, seed: int = 0) -> Any:
         return values.astype(x.dtype)
 
     return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+def settled_variables(form: Any) -> Any:
+    """Random, of the sizes that training has, the spectral vectors near to where power iterations end."""
+    draw = np.random.default_rng(1)
+
+    def fill(path, x):
+        if path[-1].key in ("var", "scale"):
+            return draw.uniform(0.5, 1.5, x.shape).astype(x.dtype)
+        scale = np.sqrt(1 / np.prod(x.shape[:-1])) if path[-1].key == "kernel" else 0.3
+        return np.asarray(scale * draw.normal(size=x.shape), x.dtype)
+
+    def vectors(spectral, params):
+        if "u" not in spectral:
+            return {name: vectors(part, params[name]) for name, part in spectral.items()}
+        kernel = params["kernel"] if "kernel" in params else params["embedding"]
+        matrix = kernel.reshape(-1, kernel.shape[-1])
+        u = draw.normal(size=matrix.shape[1])
+        for _ in range(3):
+            v = matrix @ u / np.linalg.norm(matrix @ u)
+            u = v @ matrix / np.linalg.norm(v @ matrix)
+        return {"u": u.astype(np.float32), "v": v.astype(np.float32)}
+
+    variables = jax.tree_util.tree_map_with_path(fill, form)
+    if "spectral" in variables:
+        variables["spectral"] = vectors(variables["spectral"], variables["params"])
+    return variables
 
 
 def run(network, variables, *args, train=True, **options) -> Any:

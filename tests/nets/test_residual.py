@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,12 +7,14 @@ import pytest
 
 from ganjax.nets import residual
 from ganjax.nets.residual import ResidualDiscriminator, ResidualGenerator
-from tests.nets.networks import KEY, features, random_variables, run, shapes, size
+from tests.nets.networks import KEY, features, run, settled_variables, shapes, size
 
 LABELS = jnp.array([0, 2, 1])
 
 
-def forms(image_shape, classes=3, latent_size=8, widths=(2, 2), labels=LABELS, of_generator=None, **options):
+def forms(
+    image_shape, classes=3, latent_size=8, widths=(2, 2), labels: Any = LABELS, of_generator=None, **options
+):
     """(output, variables) of both networks, by shape and type alone."""
     networks = (
         ResidualGenerator(image_shape, classes, widths[0], **(of_generator or {}), **options),
@@ -93,7 +97,7 @@ def test_each_part_of_the_latents_goes_its_own_way():
     latents = np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32)
     labels = np.array([0, 2], np.int32)
     form = jax.eval_shape(lambda: generator.init(KEY, latents, labels, train=True))
-    variables = random_variables(form)
+    variables = settled_variables(form)
     of_last = variables["params"]["up_1"]
     for name in ("norm_0", "norm_1"):
         for which in ("gamma", "shift"):
@@ -112,7 +116,7 @@ def test_how_the_label_enters_the_discriminator(conditioning):
     draw = np.random.default_rng(0)
     images = draw.uniform(-1, 1, (3, 28, 28, 1)).astype(np.float32)
     form = jax.eval_shape(lambda: discriminator.init(KEY, images, LABELS, train=True))
-    variables = random_variables(form)
+    variables = settled_variables(form)
 
     def judged(labels):
         return discriminator.apply(variables, images, labels, train=False, mutable=["intermediates"])
@@ -137,7 +141,7 @@ def test_the_sum_over_pixels_is_the_features():
     discriminator = ResidualDiscriminator(0, 2)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 28, 28, 1)).astype(np.float32)
     form = jax.eval_shape(lambda: discriminator.init(KEY, images, train=True))
-    variables = random_variables(form)
+    variables = settled_variables(form)
     logits, found = features(discriminator, variables, images)
     layer, of = variables["params"]["logit"], variables["spectral"]["logit"]
     kernel = layer["kernel"] / (of["v"] @ layer["kernel"] @ of["u"])

@@ -1,0 +1,200 @@
+"""--mode=translate: images of the user's through a trained translator, and a sheet that compares them."""
+
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+from ganjax.cli import workdir
+from ganjax.cli.command import Command
+from ganjax.data import folder, images
+from ganjax.errors import RunError, UsageError, nearest, shortened
+from ganjax.report import images as pictures
+from ganjax.report.progress import Progress
+from ganjax.sampling import Sampler
+
+SHEET = 32  # examples on the sheet, at most
+CELL = 192  # pixels of a cell's side, at most; smaller images are not enlarged
+
+
+class Task(NamedTuple):
+    """An image to translate.
+
+    Attributes:
+      path: its file.
+      name: what its translation is called, without the ending.
+    """
+
+    path: epath.Path
+    name: str
+
+
+def run(command: Command, channels: Mapping[str, tuple[int, int]], multiple: int, least: int) -> int:
+    """Translates; returns the exit code.
+
+    Args:
+      command: as it was given.
+      channels: direction -> channels of its inputs and of its outputs.
+      multiple: what the sides of an image must be multiples of: others are padded by reflection, and the
+        translation is cut to their size.
+      least: what they must be at least; likewise.
+    """
+    flags = command.flags
+    direction = flags.direction or next(iter(channels))
+    if direction not in channels:
+        raise UsageError(f"--direction={shortened(direction)}: this model has {nearest(direction, channels)}")
+    if not flags.input:
+        raise UsageError("--input=FILE|FOLDER is missing: what is to be translated")
+    tasks = tasks_of(epath.Path(flags.input).expanduser())
+    targets = targets_of(flags.target, tasks) if flags.target else {}
+    run = workdir.open_run(command)
+    out = epath.Path(flags.out or run.folder / "translated").expanduser()
+    if out.suffix.lower() in images.SUFFIXES or (out.exists() and not out.is_dir()):
+        raise UsageError(f"--out={out}: expected a folder, in which translations keep their images' names")
+    if any(os.path.realpath(task.path) == os.path.realpath(out / f"{task.name}.png") for task in tasks):
+        raise UsageError(f"--out={out}: the images lie there themselves; name another folder")
+    state, meta = workdir.last_state(run, _say, flags.checkpoint)
+    state = jax.device_put(state.replace(opt_state={}))  # once for all images
+    sampler = Sampler(run.experiment.stages[meta["stage"]].gan, chunk=1)
+
+    source, given = direction[0], channels[direction][0]
+    examples: list[list[np.ndarray]] = []
+    began = time.monotonic()
+    with Progress(len(tasks), label="image") as progress:
+        for done, task in enumerate(tasks, 1):
+            image, alpha = read(task.path, given)
+            padded, crop = pad(image, multiple, least)
+            answer = sampler(state, [0], conditions={source: _to_float(padded)[None]})
+            if not all(np.isfinite(x).all() for x in answer.values()):
+                raise RunError(
+                    f"{folder.shown(task.path)}: the model answers with NaN or infinity; "
+                    "choose an earlier one with --checkpoint="
+                )
+            found = {name: pictures.to_uint8(x[0])[crop] for name, x in answer.items()}
+            result = found[direction]
+            pictures.save_png(out / f"{task.name}.png", with_alpha(result, alpha))
+            if len(examples) < SHEET:
+                row = [image, result]
+                row += [read(targets[task.name], 3)[0]] if task.name in targets else []
+                row += [x for name, x in found.items() if name != direction]
+                examples.append(row)
+            progress.update(done, done / max(time.monotonic() - began, 1e-9))
+    sheet = out / sheet_name(tasks)
+    pictures.save_png(sheet, comparison(examples))
+    print(f"{len(tasks)} images, {direction} of step {meta['step']}: {out}; side by side in {sheet.name}")
+    return 0
+
+
+def tasks_of(path: epath.Path) -> list[Task]:
+    """The images in a file or a folder, and in the folders in it, by name.
+
+    Raises:
+      UsageError: there is no such file or folder, or no image in it.
+    """
+    if not path.exists():
+        raise UsageError(f"--input={path}: no such file or folder")
+    if not path.is_dir():
+        return [Task(path, path.stem)]
+    found = folder.below(path)
+    if not found:
+        raise folder.no_images(path)
+    stems = [folder.stem(each, path) for each in found]
+    # Two of one name, as a.png and a.jpg, keep their endings.
+    names = [
+        stem if stems.count(stem) == 1 else each.relative_to(path).as_posix()
+        for each, stem in zip(found, stems, strict=True)
+    ]
+    return [Task(each, name) for each, name in zip(found, names, strict=True)]
+
+
+def targets_of(path: str, tasks: list[Task]) -> dict[str, epath.Path]:
+    """What should come out, of the images of the same names in a file or a folder.
+
+    Raises:
+      UsageError: there is none for any.
+    """
+    there = tasks_of(epath.Path(path).expanduser())
+    if len(tasks) == len(there) == 1:
+        return {tasks[0].name: there[0].path}
+    known = {task.name: task.path for task in there}
+    found = {task.name: known[task.name] for task in tasks if task.name in known}
+    if not found:
+        raise UsageError(f"--target={path}: no image there has the name of one of --input")
+    return found
+
+
+def read(path: epath.Path, channels: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """uint8 [H, W, channels], and the alpha channel [H, W, 1] that the network does not see; None: none."""
+    content, name = folder.read_bytes(path), folder.shown(path)
+    image = images.decode(content, name, channels, oriented=True)
+    if channels == 4:
+        return image, None
+    whole = images.decode(content, name, 4, oriented=True)
+    alpha = whole[..., 3:]
+    return image, None if (alpha == 255).all() else alpha
+
+
+def with_alpha(image: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+    """An image with the alpha channel that its original has, as RGBA."""
+    if alpha is None or image.shape[-1] == 4:
+        return image
+    colours = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+    return np.concatenate([colours, alpha], axis=-1)
+
+
+def pad(image: np.ndarray, multiple: int, least: int = 1) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """An image whose sides are multiples and no smaller than `least`, by its reflection around it, and where
+    in it the image lies. Where the image is smaller than the padding, it is reflected as often as need be."""
+    pads, crop = [], []
+    for size in image.shape[:2]:
+        whole = -(-max(size, least) // multiple) * multiple
+        first = (whole - size) // 2
+        pads.append((first, whole - size - first))
+        crop.append(slice(first, first + size))
+    return np.pad(image, (*pads, (0, 0)), mode="reflect"), (crop[0], crop[1])
+
+
+def comparison(examples: list[list[np.ndarray]]) -> np.ndarray:
+    """A sheet, a row an example: its input, its output and what else there is, each fitted into a cell."""
+    side = min(CELL, max(max(image.shape[:2]) for row in examples for image in row))
+    columns = max(map(len, examples))
+    blank = np.full((side, side, 3), 255, np.uint8)
+    cells = [
+        cell
+        for row in examples
+        for cell in [*(_in_cell(image, side) for image in row), *[blank] * (columns - len(row))]
+    ]
+    return pictures.grid(np.stack(cells), columns)
+
+
+def _in_cell(image: np.ndarray, side: int) -> np.ndarray:
+    scale = min(side / max(image.shape[:2]), 1.0)
+    size = tuple(max(1, math.floor(length * scale + 0.5)) for length in image.shape[:2])
+    small = images.fit_array(pictures.opaque(image[None])[0], 3, (size[0], size[1]))
+    top, left = ((side - length) // 2 for length in size)
+    cell = np.full((side, side, 3), 255, np.uint8)
+    cell[top : top + size[0], left : left + size[1]] = small
+    return cell
+
+
+def sheet_name(tasks: list[Task]) -> str:
+    """A name that no translation has."""
+    name = "comparison"
+    while any(task.name == name for task in tasks):
+        name = f"{name}_"
+    return f"{name}.png"
+
+
+def _to_float(image: np.ndarray) -> np.ndarray:
+    """uint8 to float32 [-1, 1], as `ganjax.data.to_float` does on a device."""
+    return (2 * image.astype(np.int32) - 255).astype(np.float32) * np.float32(1 / 255)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

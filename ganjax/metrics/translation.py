@@ -1,0 +1,284 @@
+"""What translated images are judged by: distances from their targets where there are pairs, and from the set
+of targets; beside what the input itself and the best change of its colours would give.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ganjax import errors
+from ganjax.data.domains import luma
+from ganjax.gan import Judge, Tree
+from ganjax.metrics import frechet, kernel, pixels
+from ganjax.report.images import to_uint8
+
+RESAMPLES = 10_000  # of the bootstrap
+THUMBNAIL = 8  # pixels on a side of what `pixel_kernel_distance` compares
+FITTED = 512  # training images that the colour map is fitted on, at most
+
+OF_PAIRS = ("l1", "psnr", "ssim", "lpips")
+OF_SETS = ("pixel_kernel_distance", "fid", "kid")
+NETWORKS = {"lpips": "lpips", "fid": "inception", "kid": "inception"}
+LESS_IS_BETTER = {"l1": True, "psnr": False, "ssim": False, "lpips": True}
+Images = np.ndarray  # floats [N, H, W, C] in [-1, 1]
+
+
+def as_channels(images: Images, channels: int) -> Images:
+    """Images with so many channels: grey is repeated, colour becomes grey by its luma, an alpha channel is
+    dropped, or added as opaque."""
+    colour = images[..., :3] if images.shape[-1] == 4 else images
+    if channels == 1:
+        return colour if colour.shape[-1] == 1 else luma(colour)
+    colour = np.repeat(colour, 3, axis=-1) if colour.shape[-1] == 1 else colour
+    if channels == 3:
+        return colour
+    alpha = images[..., 3:] if images.shape[-1] == 4 else np.ones_like(colour[..., :1])
+    return np.concatenate([colour, alpha], axis=-1)
+
+
+def fit_colour_map(inputs: Images, targets: Images) -> np.ndarray:
+    """The affine map of a pixel's channels to its target's that has the least squared error: [C + 1, C'].
+
+    Over all pixels of all pairs; the last row is what is added.
+    """
+    width = inputs.shape[-1] + 1
+    square, product = np.zeros((width, width)), np.zeros((width, targets.shape[-1]))
+    for a, b in zip(inputs, targets, strict=True):
+        x = _with_one(a)
+        square += x.T @ x
+        product += x.T @ b.reshape(-1, b.shape[-1]).astype(np.float64)
+    return np.linalg.lstsq(square, product, rcond=None)[0]
+
+
+def mapped(images: Images, colour_map: np.ndarray) -> Images:
+    """Images by a colour map, cut off at [-1, 1]."""
+    values = np.stack([_with_one(image) @ colour_map for image in images])
+    shape = (*images.shape[:3], colour_map.shape[1])
+    return np.clip(values, -1, 1).astype(np.float32).reshape(shape)
+
+
+def _with_one(image: np.ndarray) -> np.ndarray:
+    """[H, W, C] -> float64 [H * W, C + 1]."""
+    flat = image.reshape(-1, image.shape[-1]).astype(np.float64)
+    return np.concatenate([flat, np.ones((len(flat), 1))], axis=1)
+
+
+def bootstrap(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of the mean of values [N], by percentiles of 10,000 resamples (Efron 1979)."""
+    draw = np.random.default_rng(seed)
+    means = [values[draw.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """Held-out images of one direction, and where the colour map comes from.
+
+    Attributes:
+      direction: as in "AtoB".
+      inputs: what was translated.
+      targets: images of the other domain; of pairs, the inputs' partners.
+      training: gives inputs and targets of training pairs; None where there are no pairs.
+    """
+
+    direction: str
+    inputs: Images
+    targets: Images
+    training: Callable[[], tuple[Images, Images]] | None = None
+
+
+def of_pairs(
+    held: Held, outputs: Images, networks: Mapping[str, Any], names: Sequence[str] = OF_PAIRS
+) -> dict[str, dict[str, Any]]:
+    """Distances of translations from their targets, by metric, each beside the same of two baselines.
+
+    The baselines are the input itself ("identity") and the input by the colour map that fits the training
+    pairs best ("colour_map"). `difference` is the mean over the pairs of ours less the baseline's, with its
+    95 % interval; `better_by` is the share of the baseline's value by which ours is better.
+    """
+    assert held.training is not None
+    channels = held.targets.shape[-1]
+    colour_map = fit_colour_map(*held.training())
+    candidates = {
+        "value": outputs,
+        "identity": as_channels(held.inputs, channels),
+        "colour_map": mapped(held.inputs, colour_map),
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        if name == "lpips" and "lpips" not in networks:
+            continue
+        if name == "ssim" and min(held.targets.shape[1:3]) < 11:  # its window
+            continue
+        each = {key: _distances(name, images, held.targets, networks) for key, images in candidates.items()}
+        found[name] = {key: _mean(values) for key, values in each.items()}
+        for baseline in ("identity", "colour_map"):
+            difference = each["value"] - each[baseline]
+            if not np.isfinite(difference).all():  # the PSNR of equal images
+                continue
+            low, high = bootstrap(difference)
+            beside = found[name][baseline]
+            gain = beside - found[name]["value"] if LESS_IS_BETTER[name] else found[name]["value"] - beside
+            found[name][f"than_{baseline}"] = {
+                "difference": float(difference.mean()),
+                "low": low,
+                "high": high,
+                "better_by": gain / beside if beside else None,
+            }
+        about = {"pairs": len(outputs), "direction": held.direction, "values": "[-1, 1]"}
+        if name == "lpips":
+            about["lpips"] = {"network": networks["lpips"].network, "sha256": networks["lpips"].sha256}
+        found[name]["protocol"] = about | {"resamples": RESAMPLES, "interval": "95 %, bootstrap over pairs"}
+    return found
+
+
+def _mean(values: np.ndarray) -> float | None:
+    mean = float(values.mean())
+    return mean if np.isfinite(mean) else None
+
+
+def _distances(name: str, images: Images, targets: Images, networks: Mapping[str, Any]) -> np.ndarray:
+    """A metric of each pair: float64 [N]."""
+    if name == "l1":
+        return np.abs(images.astype(np.float64) - targets).mean(axis=(1, 2, 3))
+    if name == "psnr":
+        return pixels.psnr(images, targets, data_range=2.0)
+    if name == "ssim":
+        return pixels.ssim(images, targets, data_range=2.0)
+    colours = (as_channels(each, 3).astype(np.float32) for each in (images, targets))
+    return networks["lpips"].distances(*colours).astype(np.float64)
+
+
+def of_sets(
+    held: Held, outputs: Images, networks: Mapping[str, Any], names: Sequence[str] = OF_SETS
+) -> dict[str, dict[str, Any]]:
+    """Distances of the set of translations from the set of targets, beside the same of the inputs.
+
+    `pixel_kernel_distance` needs no network: it is the kernel distance of `ganjax.metrics.kernel` over images
+    reduced to 8x8 pixels, and no KID. `fid` and `kid` are over Inception's features, the latter with subsets
+    of as many as there are, at most 1,000.
+    """
+    sets = {"value": outputs, "inputs": as_channels(held.inputs, held.targets.shape[-1])}
+    found: dict[str, dict[str, Any]] = {}
+    thumbnails = {key: _thumbnails(images) for key, images in sets.items()}
+    features: dict[str, dict[str, np.ndarray]] = {"pixel_kernel_distance": thumbnails}
+    features["pixel_kernel_distance"]["targets"] = _thumbnails(held.targets)
+    if "inception" in networks:
+        network = networks["inception"]
+        all_sets = {**sets, "targets": held.targets}
+        answers = {
+            key: network.evaluate(to_uint8(as_channels(images, 3))).features
+            for key, images in all_sets.items()
+        }
+        features |= {"fid": answers, "kid": answers}
+    for name in names:
+        if name not in features:
+            continue
+        few = min(map(len, features[name].values()))
+        if few < 2:
+            raise errors.UsageError(f"{name}: {few} held-out images, and at least 2 are needed")
+        found[name] = {}
+        targets = features[name]["targets"]
+        for key in sets:
+            if name == "fid":
+                moments = (frechet.gaussian_statistics(x) for x in (features[name][key], targets))
+                (mean, cov), (mean2, cov2) = moments
+                found[name][key] = frechet.frechet_distance(mean, cov, mean2, cov2)
+            else:
+                distance = kernel.kernel_distance(features[name][key], targets)
+                found[name] |= {key: distance.value, f"{key}_std": distance.std}
+        about: dict[str, Any] = {
+            "direction": held.direction,
+            "samples": len(outputs),
+            "real_count": len(held.targets),
+        }
+        if name == "pixel_kernel_distance":
+            about["features"] = f"{THUMBNAIL}x{THUMBNAIL} pixels, no network"
+        else:
+            about |= networks["inception"].about
+        if name != "fid":
+            about |= {"subsets": 100, "subset_size": min(1000, few)}
+        found[name]["protocol"] = about
+    return found
+
+
+def _thumbnails(images: Images) -> np.ndarray:
+    """float64 [N, F]: means over blocks, so that there are at most 8x8 pixels."""
+    rows, columns = (min(THUMBNAIL, side) for side in images.shape[1:3])
+    edges = [
+        np.linspace(0, size, count + 1).astype(int)[:-1]
+        for size, count in zip(images.shape[1:3], (rows, columns), strict=True)
+    ]
+    total = np.add.reduceat(np.add.reduceat(images.astype(np.float64), edges[0], axis=1), edges[1], axis=2)
+    sizes = [np.diff([*edge, size]) for edge, size in zip(edges, images.shape[1:3], strict=True)]
+    area = (sizes[0][:, None] * sizes[1][None]).reshape(1, rows, columns, 1)
+    return (total / area).reshape(len(images), -1)
+
+
+def judge(
+    held: Callable[[int], Mapping[str, Held]],
+    conditions: Callable[[int], Tree],
+    directions: Sequence[str],
+    *,
+    paired: bool,
+    cycle: bool,
+) -> Judge:
+    """The `Judge` of an experiment that translates.
+
+    Args:
+      held: (how many at most) -> direction -> what is held out.
+      conditions: (likewise) -> the images to translate, as `Gan.sample` takes them.
+      directions: as in "AtoB". Where there are two, a result's name has its direction behind it: "fid_AtoB".
+      paired: the held-out images are pairs: their distances from the targets are measured.
+      cycle: samples have what comes back, whose distance from the input is measured: "cycle_l1".
+    """
+    kinds = [*(OF_PAIRS if paired else ()), *(["cycle_l1"] if cycle else []), *OF_SETS]
+    several = len(directions) > 1
+
+    def named(kind: str, direction: str) -> str:
+        return f"{kind}_{direction}" if several else kind
+
+    def results(
+        samples: Mapping[str, np.ndarray], labels: None, networks: Mapping[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        del labels
+        found: dict[str, dict[str, Any]] = {}
+        for direction, each in held(len(next(iter(samples.values())))).items():
+            outputs = samples[direction]
+            if not all(np.isfinite(images).all() for images in samples.values()):
+                raise errors.RunError("the model answers with NaN; choose an earlier one with --checkpoint=")
+            results = of_pairs(each, outputs, networks) if paired else {}
+            if cycle:
+                again = samples[f"{direction}to{direction[0]}"]
+                results["cycle_l1"] = {
+                    "value": float(np.abs(again.astype(np.float64) - each.inputs).mean()),
+                    "protocol": {"samples": len(again), "direction": direction, "values": "[-1, 1]"},
+                }
+            results |= of_sets(each, outputs, networks)
+            found |= {named(kind, direction): result for kind, result in results.items()}
+        return found
+
+    def verdict(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        against = []
+        for name, result in results.items():
+            for baseline, what in (("identity", "the input itself"), ("colour_map", "a change of colours")):
+                beside = result.get(f"than_{baseline}")
+                if beside is None:
+                    continue
+                less = LESS_IS_BETTER[name.partition("_")[0]]
+                if beside["high"] >= 0 if less else beside["low"] <= 0:
+                    against.append(f"{name}: it is not better than {what}, at 95 %")
+            if "inputs" in result and result["value"] >= result["inputs"]:
+                against.append(f"{name}: the translations are no nearer to the targets than their inputs are")
+        return against
+
+    return Judge(
+        tuple(named(kind, direction) for direction in directions for kind in kinds),
+        results,
+        verdict,
+        conditions,
+        {named(kind, d): network for d in directions for kind, network in NETWORKS.items() if kind in kinds},
+    )

@@ -1,0 +1,173 @@
+"""Networks that translate images, and that judge them patch by patch: CycleGAN's residual generator (Zhu et
+al. 2017, after Johnson et al. 2016) and the PatchGAN of pix2pix (Isola et al. 2017). `ganjax.nets.unet` has
+pix2pix's generator.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ganjax.layers import BatchNorm, Conv, ConvTranspose, InstanceNorm
+from ganjax.nets.conditional import check_image_shape
+from ganjax.nets.parts import check_choice
+
+normal_kernel = nn.initializers.normal(0.02)
+
+# Pixels of the image that a logit sees -> stages of stride 2; see `receptive_field`.
+PATCHES = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
+
+
+def _scale_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    return 1 + 0.02 * jax.random.normal(key, shape, dtype)
+
+
+def image_norm(
+    x: jax.Array, *, kind: str, train: bool, dtype: jnp.dtype | None = None, axis_name: str | None = None
+) -> jax.Array:
+    """Within a compact `__call__`: [n, H, W, C] by "batch" or "instance" normalisation with a scale and a
+    bias, or as it is by "none". The scales begin around 1, as the papers' do."""
+    check_choice("norm", kind, ("batch", "instance", "none"))
+    if kind == "batch":
+        return BatchNorm(dtype=dtype, axis_name=axis_name, scale_init=_scale_init)(x, train=train)
+    if kind == "instance":
+        return InstanceNorm(use_scale=True, use_bias=True, dtype=dtype, scale_init=_scale_init)(x)
+    return x
+
+
+class ResidualGenerator(nn.Module):
+    """Image -> 7x7 convolution, two of stride 2, `blocks` residual blocks, two transposed, 7x7 -> tanh.
+
+    In the paper's names c7s1-64, d128, d256, R256 times 6 (128 pixels) or 9 (256), u128, u64, c7s1-3. The
+    convolutions of stride 1 see the image's reflection beyond its border; every one but the last has
+    instance normalisation without parameters, and ReLU.
+
+    Attributes:
+      channels: of the output.
+      blocks: residual blocks.
+      width: channels of the first convolution; twice as many at each halving.
+      halvings: how often the size halves before the blocks.
+      dtype: for compute.
+    """
+
+    channels: int
+    blocks: int = 9
+    width: int = 64
+    halvings: int = 2
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """[n, H, W, C] in [-1, 1] -> [n, H, W, channels] float32 in [-1, 1].
+
+        Raises:
+          ValueError: sides that are no multiples of 2^halvings, or too small to be reflected: 4 pixels, or
+            twice 2^halvings with a block.
+        """
+        del train  # it is the same in evaluation
+        check_residual_shape(images.shape[1:3], self.halvings, self.blocks)
+        conv = functools.partial(Conv, use_bias=False, kernel_init=normal_kernel, dtype=self.dtype)
+
+        def normed(x: jax.Array) -> jax.Array:
+            return InstanceNorm(dtype=self.dtype)(x)
+
+        x = images.astype(self.dtype or images.dtype)
+        x = nn.relu(normed(conv(self.width, (7, 7), padding="REFLECT")(x)))
+        for stage in range(1, self.halvings + 1):
+            x = nn.relu(normed(conv(self.width << stage, (3, 3), (2, 2), padding=1)(x)))
+        for _ in range(self.blocks):
+            y = nn.relu(normed(conv(x.shape[-1], (3, 3), padding="REFLECT")(x)))
+            x = x + normed(conv(x.shape[-1], (3, 3), padding="REFLECT")(y))
+        for stage in reversed(range(self.halvings)):
+            up = ConvTranspose(
+                self.width << stage,
+                (3, 3),
+                (2, 2),
+                padding=((1, 2), (1, 2)),
+                use_bias=False,
+                kernel_init=normal_kernel,
+                dtype=self.dtype,
+            )
+            x = nn.relu(normed(up(x)))
+        last = Conv(self.channels, (7, 7), padding="REFLECT", kernel_init=normal_kernel, dtype=self.dtype)
+        return jnp.tanh(last(x).astype(jnp.float32))
+
+
+def check_residual_shape(size: tuple[int, ...], halvings: int, blocks: int) -> None:
+    """Raises ValueError unless a `ResidualGenerator` takes images of this (height, width)."""
+    check_image_shape((*size, 1), 2**halvings)
+    least = least_side(halvings, blocks)
+    if min(size) < least:
+        raise ValueError(
+            f"image_size {size[0]}x{size[1]}: this network reflects images at their border, and needs sides "
+            f"of at least {least}"
+        )
+
+
+def least_side(halvings: int, blocks: int) -> int:
+    """What the sides of a `ResidualGenerator`'s images are at least."""
+    return max(4, 2 ** (halvings + 1) if blocks else 0)
+
+
+class PatchDiscriminator(nn.Module):
+    """A logit for each patch of an image: 4x4 convolutions, `stages` of stride 2 and two of stride 1.
+
+    70 pixels are C64-C128-C256-C512 of three stages; a patch of 1 is two 1x1 convolutions before the logit's.
+    All but the first and the last are normalised; leaky ReLU 0.2.
+
+    Attributes:
+      patch: pixels on a side of what a logit sees, of `PATCHES`.
+      width: channels of the first convolution; twice as many at each following one, up to 8 times.
+      norm: "batch", "instance" or "none"; an instance norm has no parameters.
+      dtype: for compute, up to the logits.
+      axis_name: of an enclosing `pmap` whose devices' batches share their statistics.
+    """
+
+    patch: int = 70
+    width: int = 64
+    norm: str = "batch"
+    dtype: jnp.dtype | None = None
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """[n, H, W, C] in [-1, 1] -> logits [n, H', W', 1], float32.
+
+        Raises:
+          ValueError: another patch, or an image that leaves no logit.
+        """
+        check_patch(self.patch, images.shape[1:3])
+        check_choice("norm", self.norm, ("batch", "instance", "none"))
+
+        def normed(x: jax.Array) -> jax.Array:
+            if self.norm == "instance":
+                return InstanceNorm(dtype=self.dtype)(x)
+            return image_norm(x, kind=self.norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+
+        x = images.astype(self.dtype or images.dtype)
+        stages = PATCHES[self.patch]
+        size, pads = ((4, 4), 1) if stages else ((1, 1), 0)
+        conv = functools.partial(
+            Conv, kernel_size=size, padding=pads, kernel_init=normal_kernel, dtype=self.dtype
+        )
+        strides = [2] * stages + [1] if stages else [1, 1]
+        for stage, stride in enumerate(strides):
+            bare = stage == 0
+            features = self.width * min(2**stage, 8)
+            x = conv(features, strides=(stride, stride), use_bias=bare or self.norm == "none")(x)
+            x = nn.leaky_relu(x if bare else normed(x), 0.2)
+        return conv(1)(x).astype(jnp.float32)
+
+
+def check_patch(patch: int, size: tuple[int, ...]) -> None:
+    """Raises ValueError unless a `PatchDiscriminator` of this patch has logits for images of this (H, W)."""
+    if patch not in PATCHES:
+        raise ValueError(f"patch={patch}: expected one of {', '.join(map(str, PATCHES))}")
+    stages = PATCHES[patch]
+    least = 3 * 2**stages if stages else 1
+    if min(size) < least:
+        raise ValueError(
+            f"image_size {size[0]}x{size[1]}: a discriminator of patch={patch} needs sides of at least "
+            f"{least}; make the patch smaller"
+        )

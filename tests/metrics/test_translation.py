@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+
+from ganjax.metrics.translation import (
+    Held,
+    as_channels,
+    bootstrap,
+    fit_colour_map,
+    judge,
+    mapped,
+    of_pairs,
+    of_sets,
+)
+
+DRAW = np.random.default_rng(0)
+
+
+def images(count=6, channels=3, size=12, low=-1.0, high=1.0):
+    return DRAW.uniform(low, high, (count, size, size, channels)).astype(np.float32)
+
+
+def held(inputs, targets):
+    return Held("AtoB", inputs, targets, lambda: (inputs, targets))
+
+
+def test_channels():
+    colour = images(1)
+    grey = as_channels(colour, 1)
+    np.testing.assert_allclose(grey[..., 0], colour @ np.array([0.299, 0.587, 0.114]), atol=1e-6)
+    np.testing.assert_array_equal(as_channels(grey, 3)[..., 2:], grey)
+    four = as_channels(colour, 4)
+    assert (four[..., 3] == 1).all()
+    np.testing.assert_array_equal(as_channels(four, 3), colour)
+
+
+def test_an_affine_change_of_colours_is_found():
+    inputs = images(low=-0.3, high=0.3)
+    matrix, offset = DRAW.normal(size=(3, 2)).astype(np.float32) / 3, np.array([0.1, -0.2], np.float32)
+    targets = inputs @ matrix + offset
+    found = fit_colour_map(inputs, targets)
+    np.testing.assert_allclose(found, np.concatenate([matrix, offset[None]]), atol=1e-5)
+    np.testing.assert_allclose(mapped(inputs, found), targets, atol=1e-5)
+    assert np.abs(mapped(inputs, 100 * found)).max() == 1
+    flat = np.full((2, 4, 4, 3), 0.5, np.float32)  # of which no map is the only one
+    np.testing.assert_allclose(mapped(flat, fit_colour_map(flat, flat)), flat, atol=1e-6)
+
+
+def test_the_bootstrap_interval():
+    """Of normal values about 1.96 standard errors to either side."""
+    values = np.random.default_rng(1).normal(3, 2, 400)
+    low, high = bootstrap(values)
+    error = values.std() / 20
+    assert (low, high) == pytest.approx(
+        (values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.03
+    )
+
+
+def test_pairs_beside_their_baselines():
+    inputs, targets = images(), images()
+    outputs = 0.75 * targets + 0.25 * inputs
+    found = of_pairs(held(inputs, targets), outputs, {})
+    assert set(found) == {"l1", "psnr", "ssim"}
+    distance = np.abs(inputs.astype(np.float64) - targets).mean()
+    assert found["l1"]["identity"] == pytest.approx(distance)
+    assert found["l1"]["value"] == pytest.approx(distance / 4, rel=1e-5)
+    assert found["l1"]["than_identity"]["better_by"] == pytest.approx(0.75, rel=1e-4)
+    assert found["l1"]["than_identity"]["high"] < 0 < found["psnr"]["than_identity"]["low"]
+    error = np.mean((outputs - targets).astype(np.float64) ** 2, axis=(1, 2, 3))
+    assert found["psnr"]["value"] == pytest.approx(np.mean(10 * np.log10(4 / error)), rel=1e-5)
+    # The map can't do worse than the identity where both are measured by what it is fitted to.
+    assert found["psnr"]["colour_map"] > found["psnr"]["identity"]
+
+
+def test_a_perfect_translation_has_no_finite_psnr():
+    inputs, targets = images(), images()
+    found = of_pairs(held(inputs, targets), targets, {})
+    assert found["psnr"]["value"] is None
+    assert "than_identity" not in found["psnr"]
+    assert found["l1"]["value"] == 0
+
+
+def test_sets_beside_the_inputs():
+    inputs, targets = images(12), images(20, low=0.5)
+    outputs = images(12, low=0.5)
+    found = of_sets(held(inputs, targets), outputs, {})
+    assert set(found) == {"pixel_kernel_distance"}
+    result = found["pixel_kernel_distance"]
+    assert result["inputs"] > 1
+    assert abs(result["value"]) < result["inputs"] / 20
+    assert result["protocol"]["features"] == "8x8 pixels, no network"
+    assert result["protocol"]["subset_size"] == 12
+
+
+def test_the_judge():
+    inputs, targets = images(), images()
+    made = judge(
+        lambda most: {"AtoB": held(inputs[:most], targets[:most])},
+        lambda most: None,
+        ["AtoB"],
+        paired=True,
+        cycle=True,
+    )
+    assert made.metrics == ("l1", "psnr", "ssim", "lpips", "cycle_l1", "pixel_kernel_distance", "fid", "kid")
+    assert made.networks == {"lpips": "lpips", "fid": "inception", "kid": "inception"}
+    results = made.results({"AtoB": inputs, "AtoBtoA": inputs + 0.25}, None, {})
+    assert results["cycle_l1"]["value"] == pytest.approx(0.25, rel=1e-5)
+    assert made.verdict is not None
+    against = made.verdict(results)
+    assert [line.split(":")[0] for line in against].count("l1") == 2
+    assert any("no nearer to the targets" in line for line in against)
+    both = judge(lambda most: {}, lambda most: None, ["AtoB", "BtoA"], paired=False, cycle=True)
+    assert "fid_BtoA" in both.metrics
+    assert both.networks["kid_AtoB"] == "inception"

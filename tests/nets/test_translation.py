@@ -1,0 +1,110 @@
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ganjax.nets.translation import PATCHES, PatchDiscriminator, ResidualGenerator
+from ganjax.nets.unet import UNet
+from tests.nets.networks import FAST, KEY, random_variables, run, size
+
+
+def shapes(network, shape, **options):
+    images = jnp.zeros((2, *shape))
+    return jax.eval_shape(lambda: network.init_with_output(KEY, images, train=True, **options))
+
+
+@pytest.mark.parametrize(
+    ("patch", "side"),
+    [
+        (1, 3),
+        (16, 40),
+        pytest.param(34, 80, marks=pytest.mark.slow),
+        (70, 144),
+        pytest.param(142, 288, marks=pytest.mark.slow),
+        (286, 576),
+    ],
+)
+def test_a_logit_sees_a_patch_of_so_many_pixels(patch, side):
+    """Exactly: by what the gradient of a logit in the middle reaches, in a net of a channel without norm."""
+    network = PatchDiscriminator(patch, width=1, norm="none")
+    shape = (1, side, 9 if patch == 1 else side, 1)
+    template = jax.eval_shape(lambda: network.init(KEY, jnp.zeros(shape), train=True))
+    variables = jax.tree.map(lambda x: jnp.full(x.shape, 0.5), template)  # positive: nothing cancels
+
+    def middle(images):
+        logits: Any = network.apply(variables, images, train=True)
+        return logits[0, logits.shape[1] // 2, logits.shape[2] // 2, 0]
+
+    gradient = jax.jit(jax.grad(middle), compiler_options=FAST)(jnp.ones(shape))[0]
+    reached = np.nonzero(np.asarray(gradient)[..., 0])
+    assert [places.max() - places.min() + 1 for places in reached] == [patch, patch]
+
+
+def test_the_patches_of_the_papers():
+    network = PatchDiscriminator(70)
+    (logits, variables) = shapes(network, (256, 256, 6))
+    assert logits.shape == (2, 30, 30, 1)
+    # C64-C128-C256-C512: kernels and the biases of the first and the last, a scale and a bias of each norm.
+    kernels = 16 * (6 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512)
+    assert size(variables["params"]) == kernels + 64 + 1 + 2 * (128 + 256 + 512)
+    assert shapes(PatchDiscriminator(1), (4, 6, 3))[0].shape == (2, 4, 6, 1)
+    assert set(PATCHES) >= {1, 16, 70, 286}
+    with pytest.raises(ValueError, match="patch=71: expected one of 1, 16"):
+        shapes(PatchDiscriminator(71), (256, 256, 3))
+    with pytest.raises(ValueError, match="16x64: a discriminator of patch=70 needs sides of at least 24"):
+        shapes(network, (16, 64, 3))
+    assert shapes(network, (24, 64, 3))[0].shape == (2, 1, 6, 1)
+
+
+def test_the_papers_residual_generator():
+    images, variables = shapes(ResidualGenerator(3, blocks=9), (256, 256, 3))
+    assert images.shape == (2, 256, 256, 3)
+    # The 11.4 million that are quoted, without the biases that instance normalisation takes out again.
+    stem = 49 * 3 * 64 + 9 * (64 * 128 + 128 * 256)
+    assert size(variables["params"]) == 2 * stem + 9 * 2 * 9 * 256 * 256 + 3
+    assert shapes(ResidualGenerator(1, blocks=0, width=4), (8, 12, 4))[0].shape == (2, 8, 12, 1)
+    for shape, words in (((10, 8, 3), "multiples of 4"), ((4, 8, 3), "sides of at least 8")):
+        with pytest.raises(ValueError, match=words):
+            shapes(ResidualGenerator(3, blocks=1), shape)
+
+
+def test_the_papers_unet():
+    images, variables = shapes(UNet(3), (256, 256, 1))
+    assert images.shape == (2, 256, 256, 3)
+    widths = [64, 128, 256, 512, 512, 512, 512, 512]
+    down = 16 * (64 + sum(a * b for a, b in itertools.pairwise(widths))) + 64 + 512
+    ups = [(512, 512), *[(1024, 512)] * 3, (1024, 256), (512, 128), (256, 64)]
+    up = 16 * (sum(a * b for a, b in ups) + 128 * 3) + 3
+    norms = 2 * (sum(widths[1:-1]) + sum(b for _, b in ups))
+    assert size(variables["params"]) == down + up + norms
+    with pytest.raises(ValueError, match="multiples of 16"):
+        shapes(UNet(3, stages=4), (16, 24, 3))
+
+
+def test_dropout_is_the_unets_noise_also_in_sampling():
+    network = UNet(1, stages=3, width=2, dropout=0.5)
+    variables = random_variables(shapes(network, (8, 16, 1))[1])
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 8, 16, 1)).astype(np.float32)
+    images = np.repeat(image, 3, axis=0)
+    drawn = [
+        np.asarray(run(network, variables, images, train=False, keys=keys)[0])
+        for keys in (jax.random.split(KEY, 3), None)
+    ]
+    assert len({x.tobytes() for x in drawn[0]}) == 3
+    assert len({x.tobytes() for x in drawn[1]}) == 1
+
+
+def test_skips_carry_what_the_bottleneck_does_not():
+    """With the deepest maps cut off, a change of one pixel is seen where it is and not elsewhere."""
+    network = UNet(1, stages=3, width=2, norm="none")
+    variables = random_variables(shapes(network, (16, 16, 1))[1])
+    params = dict(variables["params"])
+    params["ConvTranspose_0"] = jax.tree.map(np.zeros_like, params["ConvTranspose_0"])
+    images = np.zeros((2, 16, 16, 1), np.float32)
+    images[1, 0, 0] = 1.0
+    output = np.asarray(run(network, {"params": params}, images)[0])
+    changed = np.nonzero(np.abs(output[0] - output[1])[..., 0])
+    assert 0 < max(places.max() for places in changed) < 10

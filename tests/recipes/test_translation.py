@@ -1,0 +1,92 @@
+"""What the experiments that translate refuse, and what they make of data; nothing is compiled."""
+
+import importlib
+
+import jax
+import numpy as np
+import pytest
+
+from ganjax import config, loop
+from ganjax.errors import UsageError
+from ganjax.recipes.translation import stages_for
+
+
+def built(name, **changes):
+    module = importlib.import_module(f"experiments.{name}")
+    settings = config.override(module.Config(), module.TINY | changes, experiment=name)
+    config.validate(settings)
+    return module.build(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("pix2pix_facades", {"domain_a": "x"}, "dataset=random: expected none beside domain_a=x"),
+        ("pix2pix_facades", {"dataset": ""}, "dataset= is missing"),
+        (
+            "pix2pix_facades",
+            {"dataset": "", "domain_b": "x"},
+            "domain_b=x: expected --config.domain_a beside",
+        ),
+        ("pix2pix_emoji", {"batch_size": 1}, "norm=batch: expected instance with batch_size=1"),
+        ("pix2pix_emoji", {"schedule": "constant", "decay_start": 0.2}, "nothing with schedule=constant"),
+        ("pix2pix_emoji", {"image_size": 15}, "15x15: this network halves images, and needs even sides"),
+        ("pix2pix_emoji", {"stages": 5}, "multiples of 32"),
+        ("pix2pix_emoji", {"patch": 70}, "16x16: a discriminator of patch=70 needs sides of at least 24"),
+        ("pix2pix_colouring", {"channels": "3,3"}, "channels=.*expected 1,3 or 1,4"),
+        ("cyclegan_horse2zebra", {"image_size": 6}, "multiples of 4"),
+        (
+            "cyclegan_horse2zebra",
+            {"channels": "1,3"},
+            "identity=0.5: expected 0 where the domains have 1 and 3",
+        ),
+        ("cyclegan_folders", {"dataset": ""}, "are missing, or --config.dataset="),
+    ],
+)
+def test_what_does_not_fit(name, changes, message):
+    with pytest.raises(ValueError, match=message):
+        loop.abstract_state(built(name, **changes), 0)
+
+
+def test_directions_and_channels():
+    there = built("pix2pix_facades", direction="BtoA", channels="1,3", image_size="16,32")
+    state = loop.abstract_state(there, 0)
+    shapes = jax.tree.map(np.shape, state.params["generator"])
+    assert shapes["Conv_0"]["kernel"][2] == 3  # from B
+    assert there.show.conditions()["B"].shape == (3, 16, 32, 3)
+    last = max(name for name in shapes if name.startswith("ConvTranspose"))
+    assert shapes[last]["kernel"][3] == 1
+    pools = loop.abstract_state(built("cyclegan_horse2zebra", channels="1,3", identity=0), 0).carry
+    assert pools["A"].images.shape == (12, 8, 8, 1)
+    assert pools["B"].images.shape == (12, 8, 8, 3)
+    assert not loop.abstract_state(built("cyclegan_horse2zebra", pool_size=0), 0).carry
+
+
+def test_nothing_held_out():
+    """Then training images are shown, and nothing is measured."""
+    experiment = built("pix2pix_facades", held_out=0)
+    assert experiment.show.conditions()["A"].shape == (3, 16, 16, 3)
+    with pytest.raises(UsageError, match=r"nothing is held out.*--config\.held_out=0\.1"):
+        experiment.judge.conditions(5)
+
+
+def test_as_often_as_images_can_be_halved():
+    assert [stages_for(size) for size in ((256, 256), (512, 512), (64, 96), (6, 8))] == [8, 8, 5, 1]
+
+
+def test_rates_are_constant_and_then_fall_to_zero():
+    module = importlib.import_module("experiments.cyclegan_horse2zebra")
+    recipe = config.override(module.Config(), {"steps": "100"}, experiment="x")
+    optimizer = recipe.optimizers("generators", "discriminators")["generators"]
+    one = np.ones(1, np.float32)
+    moved = [
+        float(-optimizer.update(one, optimizer.init(one), one, step=step)[0][0]) for step in (0, 49, 75, 100)
+    ]
+    np.testing.assert_allclose(moved, [2e-4, 2e-4, 1e-4, 0], rtol=1e-4)
+
+
+def test_least_squares_are_the_papers():
+    module = importlib.import_module("experiments.cyclegan_horse2zebra")
+    assert module.Config().weights() == {"adversarial_weight": 2.0, "discriminator_weight": 1.0}
+    facades = importlib.import_module("experiments.pix2pix_facades")
+    assert facades.Config().weights() == {"adversarial_weight": 1.0, "discriminator_weight": 0.5}
