@@ -85,9 +85,9 @@ class StyleGAN2Generator(nn.Module):
     """StyleGAN2's generator, with skip connections.
 
     Where it is given `keys`, it draws noise; in training it also mixes: of a share of the examples, the
-    layers behind a random one have the style of other latents (Karras et al. 2019, section 3.1). The running mean
-    of the styles is in the collection "styles". In training the images are what the sum gives; else they
-    are clipped to [-1, 1].
+    layers behind a random one have the style of other latents (Karras et al. 2019, section 3.1). The running
+    mean of the styles is in the collection "styles". In training the images are what the sum gives; else
+    they are clipped to [-1, 1].
 
     Attributes:
       shape: (H, W, C) of the images.
