@@ -2,9 +2,9 @@
 
     python run.py --experiment=stylegan2_mnist
 
-Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN": modulated convolutions, images of
-all sizes added up, a residual discriminator, lazy R1 and path length regularization; with fewer channels. With
-`--config.conditional=true` a digit that you choose.
+Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN": modulated convolutions, images
+of all sizes added up, a residual discriminator, lazy R1 and path length regularization; with fewer channels.
+With `--config.conditional=true` a digit that you choose.
 
     python run.py --workdir=runs/stylegan2_mnist-seed0 --mode=sample --truncation=0.7
     python run.py --workdir=runs/stylegan2_mnist-seed0 --mode=evaluate

@@ -125,7 +125,7 @@ class Draws:
       dtype: of what is drawn.
     """
 
-    def __init__(self, keys: jax.Array, p: jax.Array | float, dtype: jnp.dtype = jnp.dtype("float32")):
+    def __init__(self, keys: jax.Array, p: jax.Array | float, dtype: jnp.dtype):
         self.keys, self.p, self.dtype = keys, jnp.asarray(p, jnp.float32), dtype
         # One draw of each kind for all transforms: each is named by its place.
         self._uniform = random.uniform(random.streams(keys, "uniform"), (len(_UNIFORM),))
@@ -271,11 +271,11 @@ def blit(
       images: [n, H, W, C].
       flip: bool [n].
       turns: int [n], right angles counter-clockwise, 0 to 3; 0 or 2 where the image is not square.
-      rows, columns: int [n], by how much they are moved down and to the right. The image's reflection moves in.
+      rows, columns: int [n], by how much they are moved down and to the right; the reflection moves in.
     """
     height, width = images.shape[1:3]
     if height == width:
-        # Turning once is mirroring the rows and the columns' places: what remains are turns by 0 or 180 degrees.
+        # One right angle here; turns by 0 or 180 degrees, which remain, are mirrored rows and columns.
         quarter = _beside(turns % 2 == 1, images)
         images = jnp.where(quarter, _turned(images, flip), images)
         flip = flip & (turns % 2 == 0)
@@ -322,9 +322,8 @@ def warp(images: jax.Array, matrices: jax.Array) -> jax.Array:
     lower, share = [], []
     for axis, length in enumerate((height, width)):
         a, b, c = (matrices[:, axis, k, None] for k in range(3))
-        place = 2 * (
-            a * rows + b * columns + c + (length - 1) / 2
-        )  # 0: the first pixel, 2 (length - 1): the last
+        # 0 is the first pixel, 2 (length - 1) the last.
+        place = 2 * (a * rows + b * columns + c + (length - 1) / 2)
         inside = (place >= -_REACH - 0.5) & (place <= sizes[axis] - 1 - _REACH - 0.5)
         place = jnp.where(inside, place, _reflected(place, 2 * length - 1)) + 0.5 + _REACH
         first = jnp.clip(jnp.floor(place), 0, sizes[axis] - 2)

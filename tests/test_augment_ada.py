@@ -63,7 +63,7 @@ def test_nothing_happens_at_0(channels):
 
 def test_groups():
     assert augment_ada.groups_of("color, blit") == ("blit", "color")
-    with pytest.raises(ValueError, match="no 'colour'; the nearest is 'color'|no 'colour'"):
+    with pytest.raises(ValueError, match="no 'colour'"):
         augment_ada.ada("colour")
     with pytest.raises(ValueError, match="'blit' is there twice"):
         augment_ada.ada("blit,blit")
@@ -188,7 +188,7 @@ def test_colours():
     identity = np.concatenate([np.eye(3), np.zeros((3, 1))], axis=1)
     np.testing.assert_allclose(matrices(), identity, atol=1e-12)
     brighter = matrices(brightness=0.3)
-    np.testing.assert_allclose(brighter, identity + [0, 0, 0, 0.3], atol=1e-12)
+    np.testing.assert_allclose(brighter, identity + np.array([0, 0, 0, 0.3]), atol=1e-12)
     np.testing.assert_allclose(matrices(contrast=1.7)[:, :3], 1.7 * np.eye(3), atol=1e-12)
     inverted = matrices(luma=-1.0)[:, :3]
     np.testing.assert_allclose(inverted, np.eye(3) - 2 * np.outer(grey, grey), atol=1e-12)

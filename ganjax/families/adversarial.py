@@ -242,7 +242,7 @@ def adversarial(
     def looked_at(
         params: Tree, state: GanState, batch: Batch, context: Context
     ) -> tuple[Seen, tuple[Any, Any], Tree]:
-        """What the discriminator sees of a batch and says, the labels of both kinds, its other collections."""
+        """What the discriminator sees and says of a batch, both kinds' labels, its other collections."""
         latents, fake_labels = fakes(context)
         fake, _ = generated(state.params[GENERATOR], state, context, latents, fake_labels)
         labels = (batch["label"] if num_classes else None), fake_labels

@@ -67,8 +67,8 @@ class StyleGAN2Recipe(ImageRecipe):
     )
     channel_base: int | None = setting(
         None,
-        "channels at the smallest images before the maximum, half as many from size to size; none: 16384 over "
-        "their shorter side, from 512x512 pixels on 32768",
+        "channels at the smallest images before the maximum, half as many from size to size; none: 16384 "
+        "over their shorter side, from 512x512 pixels on 32768",
         minimum=1,
     )
     channel_max: int = setting(512, "channels at most", minimum=1, maximum=4096)
