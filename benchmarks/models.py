@@ -20,6 +20,7 @@ from ganjax.nets.book import BookDiscriminator, BookGenerator
 from ganjax.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganjax.nets.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from ganjax.nets.resnet import ResNetDiscriminator, ResNetGenerator
+from ganjax.nets.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from ganjax.nets.unet import UNet
 
 
@@ -132,6 +133,21 @@ def pggan32(dtype: str) -> Model:
     return Model(gan, (32, 32, 3))
 
 
+def stylegan2_32(dtype: str) -> Model:
+    """StyleGAN2 at 32x32 with 64 channels at most, without mixed styles.
+
+    Its regularizers, which are due in every fourth and sixteenth step, are left out: every step is alike.
+    """
+    options: Any = {"channel_max": 64, "dtype": jnp.dtype(dtype)}
+    gan = adversarial(
+        StyleGAN2Generator((32, 32, 3), 3, style_size=64, mapping_layers=2, mixing=0.0, **options),
+        StyleGAN2Discriminator(3, **options),
+        latent_size=64,
+        optimizers={player: optim.adam(2.5e-3, b1=0.0, b2=0.99) for player in ("generator", "discriminator")},
+    )
+    return Model(gan, (32, 32, 3))
+
+
 def pix2pix64(dtype: str, dropout: float = 0.5) -> Model:
     compute = jnp.dtype(dtype)
     gan = translation(
@@ -163,4 +179,5 @@ MODELS: dict[str, Callable[..., Model]] = {
     "pix2pix64": pix2pix64,
     "cyclegan128": cyclegan128,
     "pggan32": pggan32,
+    "stylegan2_32": stylegan2_32,
 }

@@ -2,8 +2,8 @@
 
     python run.py --experiment=stylegan2_ada_folder --config.dataset=./photos --config.image_size=256
 
-Karras et al. 2020, "Training generative adversarial networks with limited data": as stylegan2_folder, but that
-the discriminator sees everything transformed, with a probability that follows how sure it is of the real
+Karras et al. 2020, "Training generative adversarial networks with limited data": as stylegan2_folder, but
+that the discriminator sees everything transformed, with a probability that follows how sure it is of the real
 images. `--config.augment_groups=blit,geom` leaves colours alone; all groups are in docs/stylegan2.md.
 
     python run.py --workdir=runs/stylegan2_ada_folder-seed0 --mode=sample --truncation=0.7

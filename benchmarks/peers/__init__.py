@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.peers import book, conditional, dcgan, progressive, residual, resnet, translation
+from benchmarks.peers import book, conditional, dcgan, progressive, residual, resnet, stylegan2, translation
 from benchmarks.peers.step import Recipe, Trainer
 
 __all__ = ["PEERS", "Recipe", "Trainer", "trainer"]
@@ -84,6 +84,18 @@ def pggan32() -> Recipe:
     )
 
 
+def stylegan2_32() -> Recipe:
+    generator, discriminator = stylegan2.StyleGAN2Generator(), stylegan2.StyleGAN2Discriminator()
+    return Recipe(
+        generator,
+        discriminator,
+        (stylegan2.names(generator), stylegan2.names(discriminator)),
+        latent_size=64,
+        learning_rate=lambda step: 2.5e-3,
+        betas=(0.0, 0.99),
+    )
+
+
 def pix2pix64(dropout: float = 0.5) -> translation.Pair:
     return translation.Pair(translation.UNet(dropout=dropout), translation.PatchDiscriminator(6))
 
@@ -112,4 +124,5 @@ PEERS: dict[str, Callable[[], Any]] = {
     "pix2pix64": pix2pix64,
     "cyclegan128": cyclegan128,
     "pggan32": pggan32,
+    "stylegan2_32": stylegan2_32,
 }

@@ -79,9 +79,13 @@ def _values(part: nn.Module, variables: Tree) -> dict[str, np.ndarray]:
         return {"weight": params["embedding"], **vectors}
     if "share" in params:  # of attention; its layers have names of their own
         return {"share": params["share"]}
+    if "constant" in params:  # whose layers have names of their own
+        return {"constant": params["constant"]}
     values = {"weight": convert(part, "kernel", np.asarray(params["kernel"]))}
     if "bias" in params:
         values["bias"] = params["bias"]
+    if "strength" in params:  # of noise
+        values["strength"] = params["strength"]
     return values | vectors
 
 

@@ -93,11 +93,15 @@ class ModulatedConv(nn.Module):
     convolution with k: the same values, where a kernel for each example would take a convolution of as many
     groups as there are examples.
 
+    Noise of one value a pixel is added to all channels, times a strength that begins at 0 (appendix B: one
+    for the layer, where StyleGAN's `Noise` has one a channel), and a bias.
+
     Attributes:
       features: output channels F.
       kernel_size: of both sides, odd.
       resample: see `filtered_conv`.
       demodulate: outputs are normalised.
+      noise: there is noise.
       epsilon: added to the sum of squares.
       dtype: for compute; parameters, scales and norms are float32.
     """
@@ -106,23 +110,30 @@ class ModulatedConv(nn.Module):
     kernel_size: int = 3
     resample: Resample = ""
     demodulate: bool = True
+    noise: bool = False
     epsilon: float = 1e-8
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, style: jax.Array) -> jax.Array:
-        """[n, H, W, C], [n, S] -> [n, H', W', features], without a bias."""
+    def __call__(self, x: jax.Array, style: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        """[n, H, W, C], [n, S], PRNG keys [n] or None for no noise -> [n, H', W', features]."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         scales = EqualizedDense(x.shape[-1], gain=1.0, bias=1.0, name="style")(style)
-        kernel, _ = equalized(self, shape, 1.0, 1.0, False, 0.0)
-        return modulated_conv(
-            *promote_dtype(x, dtype=self.dtype),
+        kernel, bias = equalized(self, shape, 1.0, 1.0, True, 0.0)
+        assert bias is not None
+        y = modulated_conv(
+            x.astype(self.dtype or x.dtype),
             kernel,
             scales,
             self.resample,
             demodulate=self.demodulate,
             epsilon=self.epsilon,
         )
+        if self.noise:
+            strength = self.param("strength", nn.initializers.zeros_init(), ())
+            if keys is not None:
+                y = y + (strength * random.normal(keys, y.shape[1:-1]))[..., None].astype(y.dtype)
+        return add_bias(y, bias.astype(y.dtype))
 
 
 def modulated_conv(
@@ -141,20 +152,6 @@ def modulated_conv(
     # Of all taps at once, for they are scaled alike.
     squares = jnp.square(scales) @ jnp.sum(jnp.square(kernel), axis=(0, 1))
     return y * lax.rsqrt(squares + epsilon)[:, None, None].astype(x.dtype)
-
-
-class ScaledNoise(nn.Module):
-    """Adds to all channels the same standard normal noise of one value a pixel, times a strength that is
-    learned and begins at 0: one for the layer, where StyleGAN's `Noise` has one a channel (appendix B)."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """[n, H, W, C], PRNG keys [n] or None for no noise -> [n, H, W, C]."""
-        strength = self.param("strength", nn.initializers.zeros_init(), ())
-        if keys is None:
-            return x
-        noise = strength * random.normal(keys, x.shape[1:-1])
-        return x + noise[..., None].astype(x.dtype)
 
 
 def scaled_leaky_relu(x: jax.Array) -> jax.Array:

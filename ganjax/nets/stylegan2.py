@@ -14,13 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from ganjax import random
-from ganjax.layers import Embed, EqualizedDense, add_bias, minibatch_std, pixel_norm, upsample_filtered
+from ganjax.layers import Embed, EqualizedDense, minibatch_std, pixel_norm, upsample_filtered
 from ganjax.layers.modulated import (
     FILTER,
     FilteredConv,
     ModulatedConv,
     Resample,
-    ScaledNoise,
     scaled_leaky_relu,
 )
 from ganjax.nets.parts import check_labels
@@ -56,18 +55,14 @@ class StyleGAN2Synthesis(nn.Module):
 
         def layer(x: jax.Array, name: str, number: int, level: int, resample: Resample = "") -> jax.Array:
             channels = channels_at(level, self.channel_base, self.channel_max)
-            conv = ModulatedConv(channels, resample=resample, dtype=dtype(level), name=name)
+            conv = ModulatedConv(channels, resample=resample, noise=True, dtype=dtype(level), name=name)
             of_layer = None if keys is None else random.streams(keys, f"noise {number}")
-            y = ScaledNoise(name=f"noise_{number}")(conv(x, styles[:, number]), of_layer)
-            bias = self.param(f"bias_{number}", nn.initializers.zeros_init(), (channels,))
-            return scaled_leaky_relu(add_bias(y, bias.astype(y.dtype)))
+            return scaled_leaky_relu(conv(x, styles[:, number], of_layer))
 
         def image_of(x: jax.Array, level: int) -> jax.Array:
-            conv = ModulatedConv(
-                self.shape[-1], 1, demodulate=False, dtype=dtype(level), name=f"image_{level}"
-            )
-            bias = self.param(f"image_bias_{level}", nn.initializers.zeros_init(), self.shape[-1:])
-            return add_bias(conv(x, styles[:, 2 * level + 1]).astype(jnp.float32), bias)
+            channels, name = self.shape[-1], f"image_{level}"
+            conv = ModulatedConv(channels, 1, demodulate=False, dtype=dtype(level), name=name)
+            return conv(x, styles[:, 2 * level + 1]).astype(jnp.float32)
 
         channels = channels_at(0, self.channel_base, self.channel_max)
         constant = self.param("constant", nn.initializers.normal(1.0), (height, width, channels))

@@ -7,7 +7,7 @@ import pytest
 import scipy.signal
 
 from ganjax import random
-from ganjax.layers.modulated import FilteredConv, ModulatedConv, ScaledNoise, filtered_conv, modulated_conv
+from ganjax.layers.modulated import FilteredConv, ModulatedConv, filtered_conv, modulated_conv
 
 FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 
@@ -90,6 +90,7 @@ def test_the_layers_scale_by_the_fan_in():
     params = {
         "style": {"kernel": draw.normal(size=(6, 3)), "bias": draw.normal(size=3)},
         "kernel": draw.normal(size=(3, 3, 3, 4)),
+        "bias": draw.normal(size=4),
     }
     form = jax.eval_shape(lambda: ModulatedConv(4).init(jax.random.key(0), x, style))["params"]
     assert jax.tree.map(jnp.shape, form) == jax.tree.map(np.shape, params)
@@ -97,6 +98,7 @@ def test_the_layers_scale_by_the_fan_in():
     kernel = params["kernel"] / np.sqrt(27)
     found = ModulatedConv(4).apply({"params": params}, x, style)
     expected = modulated_conv(jnp.asarray(x), jnp.asarray(kernel), jnp.asarray(scales))
+    expected = np.asarray(expected) + params["bias"]
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
     params = {"kernel": params["kernel"], "bias": draw.normal(size=4)}
     found = FilteredConv(4).apply({"params": params}, x)
@@ -106,10 +108,14 @@ def test_the_layers_scale_by_the_fan_in():
 
 def test_noise_is_the_examples_own():
     keys = random.from_seeds([3, 4, 3])
-    x = jnp.zeros((3, 4, 4, 2))
-    found = np.asarray(ScaledNoise().apply({"params": {"strength": jnp.asarray(0.5)}}, x, keys))
+    x, style = jnp.zeros((3, 4, 4, 2)), jnp.ones((3, 5))
+    layer = ModulatedConv(2, noise=True)
+    form = jax.eval_shape(lambda: layer.init(jax.random.key(0), x, style))["params"]
+    assert form["strength"].shape == ()
+    params = jax.tree.map(lambda x: jnp.zeros(x.shape), form) | {"strength": jnp.asarray(0.5)}
+    found = np.asarray(layer.apply({"params": params}, x, style, keys))
     assert np.array_equal(found[0], found[2])
     assert not np.array_equal(found[0], found[1])
     assert np.array_equal(found[..., 0], found[..., 1])
     np.testing.assert_allclose(found[..., 0], 0.5 * random.normal(keys, (4, 4)), rtol=1e-6)
-    assert ScaledNoise().apply({"params": {"strength": jnp.asarray(0.5)}}, x, None) is x
+    assert not np.any(layer.apply({"params": params}, x, style))
