@@ -62,6 +62,12 @@ LONG = {
     "pggan_folder",
     "stylegan_folder",
     "stylegan_mnist",
+    "stylegan2_mnist",
+    "stylegan2_emoji",
+    "stylegan2_ada_emoji",
+    "stylegan2_ada_cifar10",
+    "stylegan2_folder",
+    "stylegan2_ada_folder",
 }
 
 

@@ -56,15 +56,23 @@ def with_path_length(
       shrink: of the batch every `shrink`-th example is taken, for memory.
       decay: 1 - that of the running mean, which starts at 0.
       accumulate: micro-batches to one update.
-    The phase raises ValueError where `shrink` does not divide the (local) batch.
+    The phase raises ValueError where `shrink` does not divide the batch.
     """
+
+    def chosen(context: Context) -> tuple[Context, Array]:
+        """Every `shrink`-th example of the global batch, and weights of those that are here."""
+        count = context.index.shape[0]
+        if count % shrink == 0:
+            return context._replace(index=context.index[::shrink]), jnp.ones((count // shrink,))
+        if context.axis_name is None:
+            raise ValueError(f"path_length_shrink={shrink}: it does not divide the (micro-)batch of {count}")
+        # A device with few examples has them all, and those that are not chosen count for nothing.
+        place = context.index // accumulate
+        return context, jnp.where(place % shrink == 0, float(shrink), 0.0)
 
     def loss(params: Tree, state: GanState, batch: Batch, context: Context) -> tuple[Array, Effects]:
         del batch
-        count = context.index.shape[0]
-        if count % shrink:
-            raise ValueError(f"path_length_shrink={shrink}: it does not divide the (local) batch of {count}")
-        context = context._replace(index=context.index[::shrink])
+        context, weights = chosen(context)
         labels = random.randint(context.example_keys("label"), 0, num_classes) if num_classes else None
         latents = random.normal(context.example_keys("z"), (latent_size,))
         keys = context.example_keys(GENERATOR)
@@ -86,9 +94,9 @@ def with_path_length(
 
         shape = jax.eval_shape(images_of, styles).shape
         lengths = path_lengths(images_of, styles, random.normal(context.example_keys("noise"), shape[1:]))
-        length = context.mean(jax.lax.stop_gradient(jnp.mean(lengths)))
+        length = context.mean(jax.lax.stop_gradient(jnp.mean(weights * lengths)))
         mean = state.carry[PATH_LENGTH] + decay * (length - state.carry[PATH_LENGTH])
-        penalty = weight * jnp.mean(jnp.square(lengths - mean))
+        penalty = weight * jnp.mean(weights * jnp.square(lengths - mean))
         carry = {**state.carry, PATH_LENGTH: mean}
         metrics = {"path_length": length, "path_length_penalty": penalty}
         return interval * penalty, Effects(carry=carry, metrics=metrics)

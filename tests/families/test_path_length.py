@@ -98,3 +98,26 @@ def test_the_phase():
     context = context._replace(index=context.index[:3])
     with pytest.raises(ValueError, match="path_length_shrink=2"):
         phase.loss(state.params[GENERATOR], state, batch, context)
+
+
+def test_few_examples_on_a_device():
+    """The same as of the whole batch, whatever the number of devices."""
+    if jax.device_count() < 4:
+        pytest.skip("needs four devices")
+    generator = Linear()
+    gan = with_path_length(make(generator), generator, latent_size=3, shrink=2)
+    phase, batch = gan.phases[-1], batch_of(4)
+    state = create_state(gan, KEY, batch)
+    context = step_context(state, batch, KEY)
+
+    def loss(batch, index):
+        value, effects = phase.loss(
+            state.params[GENERATOR], state, batch, context._replace(index=index, axis_name="data")
+        )
+        return value, effects.carry[PATH_LENGTH]
+
+    each = jax.tree.map(lambda x: x[:, None], (batch, context.index))
+    values, means = jax.pmap(loss, axis_name="data", devices=jax.devices()[:4])(*each)
+    value, effects = phase.loss(state.params[GENERATOR], state, batch, context)
+    assert float(jnp.mean(values)) == pytest.approx(float(value), rel=1e-5)
+    np.testing.assert_allclose(means, float(effects.carry[PATH_LENGTH]), rtol=1e-5)
