@@ -15,6 +15,7 @@ MODELS = (
     "pix2pix64",
     "cyclegan128",
     "pggan32",
+    "stylegan32",
     "stylegan2_32",
 )
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,6 +21,7 @@ from ganjax.nets.book import BookDiscriminator, BookGenerator
 from ganjax.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganjax.nets.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from ganjax.nets.resnet import ResNetDiscriminator, ResNetGenerator
+from ganjax.nets.style import StyleGenerator
 from ganjax.nets.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from ganjax.nets.unet import UNet
 
@@ -123,12 +125,25 @@ def biggan32(dtype: str) -> Model:
 def pggan32(dtype: str) -> Model:
     """PGGAN at 32x32 with 64 channels at most, after the fade, with the later loss: non-saturating and R1."""
     options: Any = {"channel_max": 64, "dtype": jnp.dtype(dtype)}
-    gan = adversarial(
+    return _grown(
         ProgressiveGenerator((32, 32, 3), 3, **options),
         ProgressiveDiscriminator(3, **options),
-        latent_size=64,
-        optimizers={player: optim.adam(1e-3, b1=0.0, b2=0.99) for player in ("generator", "discriminator")},
-        penalties={"r1": r1(10.0)},
+    )
+
+
+def stylegan32(dtype: str) -> Model:
+    """StyleGAN likewise, with styles and latents of 64 entries."""
+    options: Any = {"channel_max": 64, "dtype": jnp.dtype(dtype)}
+    return _grown(
+        StyleGenerator((32, 32, 3), 3, style_size=64, **options),
+        ProgressiveDiscriminator(3, blurred=True, **options),
+    )
+
+
+def _grown(generator: nn.Module, discriminator: nn.Module) -> Model:
+    optimizers = {player: optim.adam(1e-3, b1=0.0, b2=0.99) for player in ("generator", "discriminator")}
+    gan = adversarial(
+        generator, discriminator, latent_size=64, optimizers=optimizers, penalties={"r1": r1(10.0)}
     )
     return Model(gan, (32, 32, 3))
 
@@ -179,5 +194,6 @@ MODELS: dict[str, Callable[..., Model]] = {
     "pix2pix64": pix2pix64,
     "cyclegan128": cyclegan128,
     "pggan32": pggan32,
+    "stylegan32": stylegan32,
     "stylegan2_32": stylegan2_32,
 }

@@ -84,6 +84,13 @@ def pggan32() -> Recipe:
     )
 
 
+def stylegan32() -> Recipe:
+    generator = progressive.StyleGenerator()
+    discriminator = progressive.ProgressiveDiscriminator(blurred=True)
+    names = progressive.names(generator), progressive.names(discriminator)
+    return pggan32()._replace(generator=generator, discriminator=discriminator, names=names)
+
+
 def stylegan2_32() -> Recipe:
     generator, discriminator = stylegan2.StyleGAN2Generator(), stylegan2.StyleGAN2Discriminator()
     return Recipe(
@@ -124,5 +131,6 @@ PEERS: dict[str, Callable[[], Any]] = {
     "pix2pix64": pix2pix64,
     "cyclegan128": cyclegan128,
     "pggan32": pggan32,
+    "stylegan32": stylegan32,
     "stylegan2_32": stylegan2_32,
 }

@@ -60,6 +60,10 @@ def convert(part: nn.Module, name: str, value: np.ndarray) -> np.ndarray:
 
 def _values(part: nn.Module, variables: Tree) -> dict[str, np.ndarray]:
     params = variables["params"]
+    if not isinstance(params, Mapping):  # of no layer
+        return {"weight": params}
+    if "strength" in params and "kernel" not in params:  # of noise
+        return {"weight": params["strength"]}
     if isinstance(part, ConditionalBatchNorm2d):
         running = variables["batch_stats"]["BatchNorm_0"]
         return {

@@ -127,12 +127,13 @@ class Mapping(nn.Module):
 
 
 class Synthesis(nn.Module):
-    def __init__(self, style_size: int, width: int, channels: int):
+    def __init__(self, style_size: int, width: int, channels: int, levels: int):
         super().__init__()
+        self.levels = levels
         self.constant = nn.Parameter(torch.randn(4, 4, width))
         self.conv = ModulatedConv2d(width, width, style_size)
         self.image_0 = ModulatedConv2d(width, channels, style_size, 1, image=True)
-        for level in range(1, LEVELS + 1):
+        for level in range(1, levels + 1):
             self.add_module(f"up_{level}", ModulatedConv2d(width, width, style_size, up=True))
             self.add_module(f"conv_{level}", ModulatedConv2d(width, width, style_size))
             self.add_module(f"image_{level}", ModulatedConv2d(width, channels, style_size, 1, image=True))
@@ -142,7 +143,7 @@ class Synthesis(nn.Module):
         x = self.constant.permute(2, 0, 1).expand(len(style), -1, -1, -1)
         x = activated(self.conv(x, style))
         image = self.image_0(x, style)
-        for level in range(1, LEVELS + 1):
+        for level in range(1, self.levels + 1):
             x = activated(self.get_submodule(f"up_{level}")(x, style))
             x = activated(self.get_submodule(f"conv_{level}")(x, style))
             image = self.filter.enlarged(image) + self.get_submodule(f"image_{level}")(x, style)
@@ -158,10 +159,11 @@ class StyleGAN2Generator(nn.Module):
         channels: int = 3,
         mapping_layers: int = 2,
         mean_decay: float = 0.995,
+        levels: int = LEVELS,
     ):
         super().__init__()
         self.mapping = Mapping(latent_size, style_size, mapping_layers)
-        self.synthesis = Synthesis(style_size, width, channels)
+        self.synthesis = Synthesis(style_size, width, channels, levels)
         self.mean_decay = mean_decay
         self.mean: Tensor
         self.register_buffer("mean", torch.zeros(style_size))
@@ -175,10 +177,11 @@ class StyleGAN2Generator(nn.Module):
 
 
 class StyleGAN2Discriminator(nn.Module):
-    def __init__(self, width: int = 64, channels: int = 3):
+    def __init__(self, width: int = 64, channels: int = 3, levels: int = LEVELS):
         super().__init__()
+        self.levels = levels
         self.image = FilteredConv2d(channels, width, 1)
-        for level in range(1, LEVELS + 1):
+        for level in range(1, levels + 1):
             self.add_module(f"conv_{level}", FilteredConv2d(width, width))
             self.add_module(f"down_{level}", FilteredConv2d(width, width, down=True))
             self.add_module(f"skip_{level}", FilteredConv2d(width, width, 1, down=True, bias=False))
@@ -188,7 +191,7 @@ class StyleGAN2Discriminator(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         x = activated(self.image(x))
-        for level in range(LEVELS, 0, -1):
+        for level in range(self.levels, 0, -1):
             y = activated(self.get_submodule(f"conv_{level}")(x))
             y = activated(self.get_submodule(f"down_{level}")(y))
             x = (y + self.get_submodule(f"skip_{level}")(x)) * math.sqrt(0.5)
