@@ -5,7 +5,7 @@ that several critic steps to one generator step, or a phase that is rarely due, 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -213,6 +213,27 @@ def lazily(rate: float, b1: float, b2: float, interval: int) -> tuple[float, flo
         raise ValueError(f"interval={interval}: expected at least 1")
     share = interval / (interval + 1)
     return rate * share, b1**share, b2**share
+
+
+def frozen(
+    optimizer: optax.GradientTransformation, layers: Collection[str]
+) -> optax.GradientTransformationExtraArgs:
+    """`optimizer`, but that what lies under these names at the top of the parameters does not move.
+
+    References:
+      Mo et al. 2020, "Freeze the discriminator: a simple baseline for fine-tuning GANs".
+    """
+    inner = optax.with_extra_args_support(optimizer)
+
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **extra: Any
+    ) -> tuple[optax.Updates, optax.OptState]:
+        moved, state = inner.update(updates, state, params, **extra)
+        assert isinstance(moved, Mapping)
+        still = {name: jax.tree.map(jnp.zeros_like, moved[name]) for name in layers}
+        return {**moved, **still}, state
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
 def clip(params: Tree, bound: float, only: Callable[[Path, jax.Array], bool] | None = None) -> Tree:

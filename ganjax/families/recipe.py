@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -30,7 +31,7 @@ from ganjax.families.adaptive import Adaptive, adaptive
 from ganjax.families.adversarial import DISCRIMINATOR, GENERATOR, Augment, adversarial
 from ganjax.families.growing import Rung
 from ganjax.families.penalties import Penalty, Seen
-from ganjax.gan import Array, Experiment, Stage, Tree, always, every
+from ganjax.gan import Array, Context, Experiment, Stage, Tree, always, every
 from ganjax.regularizers import WeightPenalty
 
 LOSSES = {
@@ -54,6 +55,20 @@ def wrong(config: "Recipe", name: str, expected: str) -> ValueError:
 def shifted(by_step: Callable[[Any], Any], first: int) -> Callable[[Any], Any]:
     """A function of the run's step as one of a stage's, which begins after `first` of them."""
     return (lambda step: by_step(step + first)) if first else by_step
+
+
+def layers_of(discriminator: nn.Module, source: data.Source, labelled: bool) -> list[str]:
+    """The names at the top of a discriminator's parameters, in the order in which an image meets them."""
+    found: list[str] = []
+
+    def note() -> None:
+        key = jax.random.key(0)
+        batch = source.transform(source.example(1), Context(key, jnp.zeros(1, jnp.int32)))
+        labels = batch["label"] if labelled else None
+        found.extend(discriminator.init(key, batch["image"], labels, train=True)["params"])
+
+    jax.eval_shape(note)  # nothing is computed
+    return found
 
 
 SMOOTHED = ("non_saturating", "minimax", "least_squares")
@@ -150,6 +165,9 @@ class Recipe:
         0, "step until which the average follows the generator", minimum=0, maximum=2**31 - 1
     )
     accumulate: int = setting(1, "micro-batches to one update", minimum=1, maximum=2**20)
+    freeze_d: int = setting(
+        0, "so many of the discriminator's first layers do not move, for --init_from; 0: all move", minimum=0
+    )
 
     discriminator_steps: int = setting(1, "steps of the discriminator to one of the generator", minimum=1)
     generator_steps: int = setting(1, "steps of the generator to one of the discriminator", minimum=1)
@@ -359,6 +377,12 @@ class Recipe:
         decay = self.average(rung.batch_size)
         penalties = self.penalties()
         lazy = {"r1": (self.r1_every, penalties.pop("r1"))} if "r1" in penalties and self.r1_every > 1 else {}
+        optimizers = self.optimizers(rung.first)
+        if self.freeze_d:
+            layers = layers_of(discriminator, source, bool(num_classes))
+            if self.freeze_d >= len(layers):
+                raise wrong(self, "freeze_d", f"less than {len(layers)}, the discriminator's layers")
+            optimizers[DISCRIMINATOR] = optim.frozen(optimizers[DISCRIMINATOR], layers[: self.freeze_d])
         share = losses.top_k_share(0, self.top_k, max(self.steps // 2, 1))
         gan = adversarial(
             generator,
@@ -366,7 +390,7 @@ class Recipe:
             latent_size=self.latent_size,
             num_classes=num_classes,
             loss=self.adversarial_loss(),
-            optimizers=self.optimizers(rung.first),
+            optimizers=optimizers,
             ema_decay=None if decay is None else shifted(decay, rung.first),
             share_latents=self.share_latents,
             constrain=self.constrain(),
