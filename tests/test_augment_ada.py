@@ -46,14 +46,16 @@ def test_the_wavelets(filter, moments):
     """Orthonormal to their shifts by two, and as many vanishing moments as half their taps."""
     for shift in range(0, len(filter), 2):
         product = np.sum(filter[shift:] * filter[: len(filter) - shift])
-        assert product == pytest.approx(shift == 0, abs=1e-11)
+        assert product == pytest.approx(float(shift == 0), abs=1e-11)
     places = np.arange(len(filter)) - len(filter) / 2
     high_pass = filter * (-1.0) ** np.arange(len(filter))
     for moment in range(moments):
         assert np.sum(high_pass * places**moment) == pytest.approx(0, abs=1e-7)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(
+    "channels", [3, pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_nothing_happens_at_0(channels):
     images = some(3, 8, 6, channels)
     found = augment_ada.ada(ALL)(jnp.asarray(images), keys_of(3), 0.0)
@@ -85,6 +87,7 @@ def test_blits(flip, turns):
     np.testing.assert_array_equal(found[0], expected)
 
 
+@pytest.mark.slow
 def test_blits_of_oblong_images():
     images = some(1, 4, 6, 1)
     zero = jnp.array([0])
@@ -105,12 +108,19 @@ def warped(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     spread = np.zeros((2 * height, 2 * width))
     spread[::2, ::2] = image
     taps = np.outer(SYM6, SYM6)
-    large = scipy.signal.convolve2d(spread, taps)  # pixel i is around 2 i + 5.5
+    large = scipy.signal.convolve2d(spread, taps)
+    centre_of_mass = round(32 * float(np.arange(12) @ SYM6 / SYM6.sum())) / 32  # pixel i is around 2 i + this
     rows, columns = np.meshgrid(*(np.arange(size) for size in large.shape), indexing="ij")
     centre = (np.array([height, width]) - 1) / 2
-    output = np.stack([(rows - 5.5) / 2 - centre[0], (columns - 5.5) / 2 - centre[1], np.ones(large.shape)])
+    output = np.stack(
+        [
+            (rows - centre_of_mass) / 2 - centre[0],
+            (columns - centre_of_mass) / 2 - centre[1],
+            np.ones(large.shape),
+        ]
+    )
     place = np.einsum("ij,jrc->irc", matrix, output)
-    place = 2 * (place + centre[:, None, None]) + 5.5
+    place = 2 * (place + centre[:, None, None]) + centre_of_mass
     looked_up = scipy.ndimage.map_coordinates(large, place, order=1)
     shrunk = scipy.signal.correlate2d(looked_up, taps, mode="valid")
     return shrunk[::2, ::2]
@@ -158,6 +168,7 @@ def test_beyond_the_border_is_the_reflection():
     np.testing.assert_allclose(found, expected, atol=0.03)
 
 
+@pytest.mark.slow
 def test_what_geometry_is_drawn():
     matrices = np.asarray(draws(4000, 1.0).geometry(16, 8))
     linear, offset = matrices[:, :, :2], matrices[:, :, 2]
@@ -214,6 +225,7 @@ def test_colours():
     )
 
 
+@pytest.mark.slow
 def test_colours_of_one_and_of_four_channels():
     matrix = jnp.asarray(draws(2, 1.0).colours())
     images = jnp.asarray(some(2, 3, 3, 1))
@@ -235,7 +247,7 @@ def test_bands_of_frequencies():
     frequencies = np.pi * np.array([1 / 40, 3 / 16, 3 / 8, 7 / 8])  # one in each band
     waves = np.exp(1j * np.outer(frequencies, np.arange(43)))
     response = np.abs(waves @ bank.T)
-    assert (np.diag(response) > 0.75).all()
+    assert (np.diag(response) > 0.7).all()
     assert (response.sum(axis=1) - np.diag(response) < 0.4).all()
     images = some(2, 6, 5, 2)
     gains = np.array([[2.0, 1.0, 0.5, 3.0], [1.0, 1.0, 1.0, 1.0]])
@@ -254,6 +266,7 @@ def test_bands_of_frequencies():
         assert np.sum(BAND_POWER * gains**2) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_noise_and_cutout():
     strength = np.asarray(draws(4000, 0.5).noise())
     assert np.mean(strength > 0) == pytest.approx(0.5, abs=0.04)
@@ -268,7 +281,7 @@ def test_noise_and_cutout():
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("p", [0.3, 0.9])
+@pytest.mark.parametrize("p", [0.9, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_turns_do_not_leak(p):
     """What is drawn has the distribution by which the paper argues (its appendix C): an image as it is with
     1 - 3/4 p, turned by each right angle with p / 4. So the distribution of turned images tells that of the
@@ -280,6 +293,7 @@ def test_turns_do_not_leak(p):
     assert np.linalg.eigvalsh((matrix + matrix.T) / 2).min() == pytest.approx(1 - p, abs=0.03)
 
 
+@pytest.mark.slow
 def test_an_examples_draws_are_its_own():
     augment = augment_ada.ada()
     images = jnp.asarray(some(4, 8, 8, 3))
@@ -289,6 +303,7 @@ def test_an_examples_draws_are_its_own():
     assert not np.allclose(found[0], images[0])
 
 
+@pytest.mark.slow
 def test_gradients_go_through():
     """The default pipeline is linear in the images but for what is added: so are its gradients."""
     augment = augment_ada.ada()

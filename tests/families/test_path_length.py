@@ -100,6 +100,7 @@ def test_the_phase():
         phase.loss(state.params[GENERATOR], state, batch, context)
 
 
+@pytest.mark.slow
 def test_few_examples_on_a_device():
     """The same as of the whole batch, whatever the number of devices."""
     if jax.device_count() < 4:

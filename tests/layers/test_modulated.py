@@ -47,7 +47,7 @@ def by_definition(x: np.ndarray, kernel: np.ndarray, resample: str) -> np.ndarra
     return np.stack(outputs)
 
 
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("size", [3, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("resample", ["", "up", "down"])
 def test_filtered_convolutions(resample, size):
     draw = np.random.default_rng(0)
@@ -67,8 +67,8 @@ def test_odd_sides_cannot_be_halved():
         filtered_conv(jnp.zeros((1, 4, 5, 2)), jnp.zeros((3, 3, 2, 2)), "down")
 
 
-@pytest.mark.parametrize("resample", ["", "up"])
-@pytest.mark.parametrize("demodulate", [True, False])
+@pytest.mark.parametrize("resample", ["up", pytest.param("", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("demodulate", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_modulation_is_a_kernel_for_each_example(resample, demodulate):
     draw = np.random.default_rng(1)
     x, kernel = draw.normal(size=(3, 4, 4, 2)), draw.normal(size=(3, 3, 2, 5))

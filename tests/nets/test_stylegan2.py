@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -29,7 +30,9 @@ def test_what_is_computed_in_half_precision():
 
 
 @pytest.mark.parametrize("classes", [0, 3])
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(
+    "channels", [3, pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_shapes(channels, classes):
     shape = (12, 16, channels)  # neither square nor a power of two
     labels = jnp.zeros(3, jnp.int32) if classes else None
@@ -43,6 +46,7 @@ def test_shapes(channels, classes):
     assert generator.layers == 6
 
 
+@pytest.mark.slow
 def test_the_papers_size():
     """As the paper's table 1 has it for 1024x1024: 30 million parameters of the generator, 29 of the other.
 
@@ -86,6 +90,7 @@ def test_styles():
     assert 0 < own.all(axis=1).sum() < 12
 
 
+@pytest.mark.slow
 def test_images_are_a_function_of_styles_and_noise():
     shape = (8, 8, 3)
     latents = np.random.default_rng(0).normal(size=(2, 7)).astype(np.float32)
@@ -122,6 +127,25 @@ def test_the_discriminators_projection():
     label = label @ params["label_0"]["kernel"] * np.sqrt(2 / 6) + params["label_0"]["bias"]
     label = np.where(label > 0, label, 0.2 * label)
     np.testing.assert_allclose(found, np.sum(x * label, axis=1) / np.sqrt(6), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_generator_is_exported_for_any_batch():
+    """What convolutions in as many groups as there are examples would not be."""
+    generator = StyleGAN2Generator((8, 8, 3), 1, **STYLE)
+    latents = np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
+    form = jax.eval_shape(lambda: generator.init(jax.random.key(0), latents, train=True))
+    variables = random_variables(form)
+
+    @jax.jit
+    def sample(latents: jax.Array, seeds: jax.Array) -> Any:
+        return generator.apply(variables, latents, train=False, keys=random.from_seeds(seeds), truncation=0.7)
+
+    (count,) = jax.export.symbolic_shape("n")
+    arguments = jax.ShapeDtypeStruct((count, 7), jnp.float32), jax.ShapeDtypeStruct((count,), jnp.uint32)
+    exported = jax.export.export(sample)(*arguments)
+    seeds = np.arange(3, dtype=np.uint32)
+    np.testing.assert_allclose(exported.call(latents, seeds), sample(latents, seeds), atol=1e-5)
 
 
 def test_what_they_refuse():
