@@ -22,6 +22,11 @@ from ganjax.recipes.translation import PairedRecipe
 @dataclasses.dataclass(frozen=True)
 class Config(PairedRecipe):
     dataset: str = setting("facades", "pairs side by side: a folder of images, an .npz, or a TFDS name")
+    label_map: str = setting(
+        "B",
+        "the domain that is a label map, against which classes are measured; none: neither is",
+        choices=("", "A", "B"),
+    )
     norm: str = setting(
         "instance",
         "of both networks; instance: what batch is where a batch is one image",
@@ -30,7 +35,7 @@ class Config(PairedRecipe):
 
 
 TINY = {"dataset": "random", "image_size": 16, "batch_size": 8, "steps": 2, "width": 4, "patch": 16}
-TINY |= {"discriminator_width": 4, "shown": 3}
+TINY |= {"discriminator_width": 4, "shown": 3, "label_map": ""}  # of noise there are no colours
 
 
 def build(config: Config, load=data.load) -> Experiment:

@@ -22,7 +22,7 @@ README_COMMANDS = (
 )
 
 # Modules that are not named after the distribution that brings them.
-DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl-py", "orbax": "orbax-checkpoint"}
+DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl-py", "orbax": "orbax-checkpoint", "sklearn": "scikit-learn"}
 
 CORE = ("gan", "step", "parallel", "loop", "checkpoint")
 # What the core may not import: the families, what they are made of, and what stands above the core.

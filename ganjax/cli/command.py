@@ -141,7 +141,7 @@ MODES = {
 }
 
 # Of these modes, which a family adds (`Experiment.modes`), the flags are known here.
-OF_FAMILIES = ("translate",)
+OF_FAMILIES = ("translate", "classify", "anomaly")
 
 _ANY = (*MODES, *OF_FAMILIES)
 _OF_DRAWING = ("truncation", "truncation_mode", "standing_statistics")
@@ -159,9 +159,10 @@ _BELONGS_TO = {
     "process_id": ("train",),
     "data_workers": ("train",),
     "skip_corrupt": ("train", "evaluate"),
-    "input": ("translate",),
+    "input": OF_FAMILIES,
     "direction": ("translate",),
     "target": ("translate",),
+    "false_alarm_rate": ("anomaly",),
     "save_steps": ("train",),
     "save_minutes": ("train",),
     "keep": ("train",),
@@ -169,11 +170,11 @@ _BELONGS_TO = {
     "init_from": ("train",),
     "log_steps": ("train",),
     "preview_steps": ("train",),
-    "checkpoint": ("sample", "interpolate", "attention", "evaluate", "export", "translate"),
-    "member": ("sample", "interpolate", "attention", "export"),
+    "checkpoint": ("sample", "interpolate", "attention", "evaluate", "export", *OF_FAMILIES),
+    "member": ("sample", "interpolate", "attention", "export", "classify", "anomaly"),
     "seeds": ("sample", "interpolate", "attention"),
     "labels": ("sample", "interpolate", "attention"),
-    "out": ("sample", "interpolate", "attention", "evaluate", "plot", "export", "translate"),
+    "out": ("sample", "interpolate", "attention", "evaluate", "plot", "export", *OF_FAMILIES),
     "truncation": ("sample", "interpolate", "attention", "evaluate"),
     "truncation_mode": ("sample", "interpolate", "attention", "evaluate"),
     "standing_statistics": ("sample", "interpolate", "attention", "evaluate"),
@@ -297,7 +298,8 @@ def _define() -> flags.FlagValues:
     integer(
         "member",
         0,
-        "sample, interpolate, attention, export: of a run of several seeds (--config.seeds), whose model; "
+        "sample, interpolate, attention, export, classify, anomaly: of a run of several seeds "
+        "(--config.seeds), whose model; "
         "0: the first.",
         0,
     )
@@ -311,8 +313,8 @@ def _define() -> flags.FlagValues:
         "out",
         None,
         "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif, an .mp4 or a folder. "
-        "attention: a .png. evaluate: a .json. plot: a .png. export, translate: a folder. Default: in the "
-        "workdir.",
+        "attention: a .png. evaluate: a .json. plot: a .png. export, translate, anomaly: a folder. "
+        "classify: a .csv or a .json. Default: in the workdir.",
     )
     flags.DEFINE_float(
         "truncation",
@@ -365,7 +367,12 @@ def _define() -> flags.FlagValues:
         1,
         10_000_000,
     )
-    text("input", None, "translate: an image, or a folder of images, in folders too.")
+    text(
+        "input",
+        None,
+        "translate, classify, anomaly: an image, or a folder of images, in folders too; the last two: or an "
+        ".npz.",
+    )
     text(
         "direction",
         None,
@@ -376,6 +383,12 @@ def _define() -> flags.FlagValues:
         None,
         "translate: what should come out, a file or a folder with the names of --input's, for the sheet of "
         "comparison.",
+    )
+    flags.DEFINE_float(
+        "false_alarm_rate",
+        0.05,
+        "anomaly: the share of normal images, by those that were held out, that may be taken for anomalies.",
+        flag_values=values,
     )
     text("real", None, "evaluate: the images to compare with --fake: a folder, an .npz or a data set's name.")
     text("fake", None, "evaluate: instead of a run's samples these images: a folder or an .npz.")

@@ -43,8 +43,6 @@ def options_of(flags: absl_flags.FlagValues, gan: Gan) -> dict[str, Any]:
         if not takes(gan.sample, name):
             raise UsageError(f"--{name}: this model has no such option")
         options[name] = flags[name].value
-    if not math.isfinite(options.get("truncation", 0.0)):
-        raise UsageError(f"--truncation={options['truncation']}: expected a number")
     if "truncation_mode" in options and "truncation" not in options:
         raise UsageError("--truncation_mode does nothing without --truncation=")
     latents, named = gan.latents, of_latents(gan, options)
@@ -53,6 +51,8 @@ def options_of(flags: absl_flags.FlagValues, gan: Gan) -> dict[str, Any]:
             jax.eval_shape(lambda seeds: latents(random.from_seeds(seeds), **named), jnp.zeros(1))
         except ValueError as error:
             raise UsageError(f"--{one_line(error)}") from error
+    elif not math.isfinite(options.get("truncation", 0.0)):  # of styles, which is any number
+        raise UsageError(f"--truncation={options['truncation']}: expected a number")
     return options
 
 

@@ -58,8 +58,11 @@ def run(command: Command) -> int:
         pictures.save_png(out, workdir.picture_of(run.experiment)(samples, columns))
     else:
         for i, image in enumerate(pictures.to_uint8(samples)):
-            label = "" if all_labels is None else f"label{all_labels[i]}_"
-            pictures.save_png(out / f"{label}seed{all_seeds[i]:06d}.png", image)
+            folder = out  # with classes, one for each, as `ganjax.data.load` and others read them
+            if all_labels is not None:
+                digits = len(str(run.experiment.num_classes - 1))
+                folder = out / f"{all_labels[i]:0{digits}d}"
+            pictures.save_png(folder / f"seed{all_seeds[i]:06d}.png", image)
     print(f"{count} {'images' if show is None else 'samples'} of step {meta['step']}: {out}")
     return 0
 

@@ -70,7 +70,7 @@ def run(command: Command, channels: Mapping[str, tuple[int, int]], multiple: int
         for done, task in enumerate(tasks, 1):
             image, alpha = read(task.path, given)
             padded, crop = pad(image, multiple, least)
-            answer = sampler(state, [0], conditions={source: _to_float(padded)[None]})
+            answer = sampler(state, [0], conditions={source: to_float(padded)[None]})
             if not all(np.isfinite(x).all() for x in answer.values()):
                 raise RunError(
                     f"{folder.shown(task.path)}: the model answers with NaN or infinity; "
@@ -191,7 +191,7 @@ def sheet_name(tasks: list[Task]) -> str:
     return f"{name}.png"
 
 
-def _to_float(image: np.ndarray) -> np.ndarray:
+def to_float(image: np.ndarray) -> np.ndarray:
     """uint8 to float32 [-1, 1], as `ganjax.data.to_float` does on a device."""
     return (2 * image.astype(np.int32) - 255).astype(np.float32) * np.float32(1 / 255)
 

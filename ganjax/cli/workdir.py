@@ -117,7 +117,7 @@ def open_run(command: Command) -> Run:
             return data.load(name, split=split, data_dir=command.flags.data_dir, **options)
 
         spec = specs.get(_place(name, split))
-        return find() if spec is None else data.from_spec(spec, find)
+        return find() if spec is None else data.from_spec(spec, find, options.get("resize", "crop"))
 
     config = resolve(command, record["config"])
     return Run(folder, config, _build(command, config, load), record)

@@ -46,6 +46,7 @@ def load(
     data_dir: epath.PathLike | None = None,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
+    resize: str = "crop",
     skip_corrupt: bool = False,
     pair: Pair | None = None,
     held_out: float = 0.0,
@@ -64,9 +65,10 @@ def load(
         ".mat", or exists.
       split: "train", "test", or another that the set has.
       data_dir: where prepared sets lie; default: the variable TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      image_size: crop images to these proportions and resize them to this; H = W, or (H, W). None: as
-        they are.
+      image_size: bring images to this size; H = W, or (H, W). None: as they are.
       channels: 1 (grey), 3 (RGB) or 4 (RGBA). None: the set's own.
+      resize: how: "crop", the largest centred part of these proportions; "pad", the whole image, and black
+        around it (transparent, of four channels); "stretch", the whole image, out of proportion.
       skip_corrupt: of a folder or a prepared copy, what is read in the place of an image that can't be
         decoded is the next one of the set that can, with its own label; `Dataset.skipped` names it. False:
         it is an error. Files that are gone or may not be read are errors in any case.
@@ -81,23 +83,25 @@ def load(
       RunError: the data are damaged, or neither here nor within reach.
     """
     size, channels = images.check_size(image_size), images.check_channels(channels)
+    images.check_resize(resize)
     for each in pair.channels if pair else ():
         images.check_channels(each)
     if not held_out:
-        return _load(name, split, data_dir, size, channels, skip_corrupt, pair)
+        return _load(name, split, data_dir, size, channels, resize, skip_corrupt, pair)
     if not 0 <= held_out < 1:
         raise UsageError(f"held_out={held_out}: expected a share from 0 to below 1")
     test = split.replace("train", "test")
     if test in ("test", "testA", "testB"):
         try:
-            found = _load(name, test, data_dir, size, channels, skip_corrupt, pair)
+            found = _load(name, test, data_dir, size, channels, resize, skip_corrupt, pair)
         except NoSplit:
-            whole = _load(name, test.replace("test", "train"), data_dir, size, channels, skip_corrupt, pair)
+            train = test.replace("test", "train")
+            whole = _load(name, train, data_dir, size, channels, resize, skip_corrupt, pair)
             chosen = choose_held_out(whole, held_out, held_out_by) == (split == test)
             return part(whole, np.flatnonzero(chosen), split)
         if split == test:
             return found
-    return _load(name, split, data_dir, size, channels, skip_corrupt, pair)
+    return _load(name, split, data_dir, size, channels, resize, skip_corrupt, pair)
 
 
 def _load(
@@ -106,27 +110,43 @@ def _load(
     data_dir: epath.PathLike | None,
     size: tuple[int, int] | None,
     channels: int | None,
+    resize: str,
     skip_corrupt: bool,
     pair: Pair | None,
 ) -> Dataset:
     """`load` without a share that is held out."""
     if pair is not None:
-        return _load_pairs(name, split, data_dir, size, skip_corrupt, pair)
+        found = _load_pairs(name, split, data_dir, size, resize, skip_corrupt, pair)
+    else:
+        found = _load_images(name, split, data_dir, size, channels, resize, skip_corrupt)
+    found.resize = resize
+    return found
+
+
+def _load_images(
+    name: str,
+    split: str,
+    data_dir: epath.PathLike | None,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    resize: str,
+    skip_corrupt: bool,
+) -> Dataset:
     if name == "random":
         _check_split(name, split, embedded.RANDOM_EXAMPLES)
         return embedded.random(split, size, channels)
     if name != "mnist" and _is_path(name):
-        return _from_path(name, split, size, channels, skip_corrupt)
+        return _from_path(name, split, size, channels, resize, skip_corrupt)
     root = prepared.data_root(data_dir)
     if name == mat.NAME:
-        return mat.load(mat.find(root, size), name, split, size, channels)
+        return mat.load(mat.find(root, size), name, split, size, channels, resize)
     builder = prepared.find(name, root)
     if builder is None and name == "mnist" and embedded.has_mnist():
         _check_split(name, split, embedded.MNIST_EXAMPLES)
-        return embedded.mnist(split, size, channels)
+        return embedded.mnist(split, size, channels, resize)
     if builder is None:
         builder = prepared.prepare(name, root)
-    return prepared.from_builder(builder, name, split, size, channels, skip_corrupt)
+    return prepared.from_builder(builder, name, split, size, channels, skip_corrupt, resize)
 
 
 def _load_pairs(
@@ -134,6 +154,7 @@ def _load_pairs(
     split: str,
     data_dir: epath.PathLike | None,
     size: tuple[int, int] | None,
+    resize: str,
     skip_corrupt: bool,
     pair: Pair,
 ) -> Dataset:
@@ -147,10 +168,11 @@ def _load_pairs(
     if pair.partner is not None:
         if not is_folder:
             raise UsageError(f"{name}: no such folder")
-        return pairs.two_folders(path, name, split, pair, size, skip_corrupt)
+        return pairs.two_folders(path, name, split, pair, size, skip_corrupt, resize)
     if is_folder and not (path / "dataset_info.json").exists():
-        return pairs.folder_side_by_side(path, name, split, pair, size, skip_corrupt)
-    return pairs.side_by_side(_load(name, split, data_dir, None, None, skip_corrupt, None), pair, size)
+        return pairs.folder_side_by_side(path, name, split, pair, size, skip_corrupt, resize)
+    whole = _load(name, split, data_dir, None, None, resize, skip_corrupt, None)
+    return pairs.side_by_side(whole, pair, size, resize)
 
 
 def _is_path(name: str) -> bool:
@@ -160,7 +182,12 @@ def _is_path(name: str) -> bool:
 
 
 def _from_path(
-    name: str, split: str, size: tuple[int, int] | None, channels: int | None, skip_corrupt: bool
+    name: str,
+    split: str,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    resize: str,
+    skip_corrupt: bool,
 ) -> Dataset:
     if reason := unusable(name):
         raise UsageError(f"{shortened(name, 200)}: {reason}; name another file or folder")
@@ -169,17 +196,17 @@ def _from_path(
         raise UsageError(f"{name}: no such file or folder")
     if not path.is_dir():
         if path.suffix == ".mat":
-            return mat.load(path, name, split, size, channels)
+            return mat.load(path, name, split, size, channels, resize)
         if path.suffix != ".npz":
             raise UsageError(f"{name}: expected a folder of images or an .npz with an array 'image'")
-        return npz.load(path, name, split, size, channels)
+        return npz.load(path, name, split, size, channels, resize)
     if (path / "dataset_info.json").exists():
-        return prepared.from_folder(path, name, split, size, channels, skip_corrupt)
+        return prepared.from_folder(path, name, split, size, channels, skip_corrupt, resize)
     files = idx.find(path)
     if files:
         _check_split(name, split, files)
-        return _from_idx(files[split], name, split, size, channels)
-    return folder.load(path, name, split, size, channels, skip_corrupt)
+        return _from_idx(files[split], name, split, size, channels, resize)
+    return folder.load(path, name, split, size, channels, skip_corrupt, resize)
 
 
 def _from_idx(
@@ -188,6 +215,7 @@ def _from_idx(
     split: str,
     size: tuple[int, int] | None,
     channels: int | None,
+    resize: str,
 ) -> Dataset:
     """MNIST's layout: grey images and labels in idx files."""
     labels = idx.read(files[1], 1)
@@ -200,7 +228,7 @@ def _from_idx(
     height, width = size or (height, width)
     shape = (height, width, channels or 1)
     num_classes = int(labels.max()) + 1
-    fetch = fetch_arrays(lambda: (idx.read(files[0], 3), labels), shape)
+    fetch = fetch_arrays(lambda: (idx.read(files[0], 3), labels), shape, resize)
     return Dataset(name, split, shape, num_classes, numbered(num_classes), count, fetch)
 
 

@@ -35,6 +35,7 @@ class Dataset:
       fetch: reads and decodes the examples at given indices; None where only the metadata are known.
       skipped: a line for every damaged image that was met and replaced. Grows as examples are read.
       names: what the images are called, one each, where they come from files; else there are none.
+      resize: how images that were of another size came to this one; see `ganjax.data.load`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Dataset:
     fetch: Fetch | None = dataclasses.field(default=None, repr=False)
     skipped: Sequence[str] = dataclasses.field(default_factory=list, repr=False)
     names: Sequence[str] = dataclasses.field(default=(), repr=False)
+    resize: str = dataclasses.field(default="crop", repr=False)
     _arrays: dict[str, np.ndarray] | None = dataclasses.field(default=None, init=False, repr=False)
     _lock: Any = dataclasses.field(default_factory=threading.Lock, init=False, repr=False)
 
@@ -126,17 +128,20 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
-def from_spec(spec: Mapping[str, Any], find: Callable[[], Dataset] | None = None) -> Dataset:
+def from_spec(
+    spec: Mapping[str, Any], find: Callable[[], Dataset] | None = None, resize: str = "crop"
+) -> Dataset:
     """A set whose metadata are there, and whose examples are looked for when one is first read.
 
     Args:
       spec: what `Dataset.spec` gave.
       find: loads the set; None: there is nothing to read, which is a RunError.
+      resize: how it brings images to their size.
     Raises:
       UsageError: `spec` isn't what `Dataset.spec` gave. In reading, a RunError where what was found is
         another set.
     """
-    of_data = ("fetch", "skipped", "names")
+    of_data = ("fetch", "skipped", "names", "resize")
     names = [field.name for field in dataclasses.fields(Dataset) if field.init and field.name not in of_data]
     if sorted(spec) != sorted(names):
         raise UsageError(f"dataset metadata with the keys {sorted(spec)}: expected {sorted(names)}")
@@ -183,6 +188,7 @@ def from_spec(spec: Mapping[str, Any], find: Callable[[], Dataset] | None = None
         num_examples=spec["num_examples"],
         fetch=None if find is None else fetch,
         skipped=skipped,
+        resize=resize,
     )
 
 
@@ -205,6 +211,7 @@ def part(dataset: Dataset, places: np.ndarray, split: str) -> Dataset:
         None if fetch is None else lambda indices: fetch(places[indices]),
         skipped=dataset.skipped,
         names=[str(dataset.names[place]) for place in places.tolist()] if dataset.names else (),
+        resize=dataset.resize,
     )
 
 
@@ -235,7 +242,9 @@ def held_out(dataset: Dataset, share: float, by: str = "") -> np.ndarray:
 
 
 def fetch_arrays(
-    load: Callable[[], tuple[Any, np.ndarray | None]], image_shape: tuple[int, int, int]
+    load: Callable[[], tuple[Any, np.ndarray | None]],
+    image_shape: tuple[int, int, int],
+    resize: str = "crop",
 ) -> Fetch:
     """A `Fetch` from arrays that are loaded when first needed.
 
@@ -243,6 +252,7 @@ def fetch_arrays(
       load: gives the images, uint8 [N, h, w] or [N, h, w, c], and the labels [N] or None. The images may be
         left in their file: anything that has `shape`, and gives an array at an index or an array of them.
       image_shape: (H, W, C) that the images are brought to.
+      resize: how, as `ganjax.data.load` has it.
     """
     cached, lock = functools.cache(load), threading.Lock()
 
@@ -256,7 +266,7 @@ def fetch_arrays(
 
             def fit(place: int) -> np.ndarray:
                 image = array[indices[place]].reshape(height, width, depth)
-                return images.fit_array(image, image_shape[2], image_shape[:2])
+                return images.fit_array(image, image_shape[2], image_shape[:2], resize)
 
             picked = images.stack(fit, len(indices), image_shape)
         return with_labels(picked, None if labels is None else labels[indices])

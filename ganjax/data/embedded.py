@@ -27,7 +27,7 @@ def has_mnist() -> bool:
     return all((FOLDER / name).exists() for name in SHA256)
 
 
-def mnist(split: str, size: tuple[int, int] | None, channels: int | None) -> Dataset:
+def mnist(split: str, size: tuple[int, int] | None, channels: int | None, resize: str = "crop") -> Dataset:
     """MNIST from the archives in the package, checked against their sha256 when they are read."""
     height, width = size or (28, 28)
     shape = (height, width, channels or 1)
@@ -36,9 +36,8 @@ def mnist(split: str, size: tuple[int, int] | None, channels: int | None) -> Dat
         images, labels = idx.FILES[split]
         return _read(images, 3), _read(labels, 1)
 
-    return Dataset(
-        "mnist", split, shape, _CLASSES, numbered(_CLASSES), MNIST_EXAMPLES[split], fetch_arrays(load, shape)
-    )
+    fetch = fetch_arrays(load, shape, resize)
+    return Dataset("mnist", split, shape, _CLASSES, numbered(_CLASSES), MNIST_EXAMPLES[split], fetch)
 
 
 def random(split: str, size: tuple[int, int] | None, channels: int | None) -> Dataset:

@@ -27,13 +27,14 @@ def load(
     size: tuple[int, int] | None,
     channels: int | None,
     skip_corrupt: bool = False,
+    resize: str = "crop",
 ) -> Dataset:
     """The images in a folder.
 
     `path/CLASS/*.png` are labelled, classes in the order of their names; `path/*.png` are not. With a
     folder `path/train`, the same holds in it and in `path/test` (or `validation`, `val`). Where there are
-    `path/trainA` and `path/trainB`, these are splits, and so are `testA` and `testB`. `skip_corrupt` is as
-    `ganjax.data.load` has it.
+    `path/trainA` and `path/trainB`, these are splits, and so are `testA` and `testB`. `skip_corrupt` and
+    `resize` are as `ganjax.data.load` has them.
 
     Raises:
       UsageError: no such split, no images, images beside class folders, or of several sizes and no `size`.
@@ -50,7 +51,8 @@ def load(
 
     def decode(place: int) -> tuple[int, np.ndarray]:
         chosen = paths[place]
-        image = images.decode(read_bytes(chosen), shown(chosen), shape[2], size, oriented=True)
+        content = read_bytes(chosen)
+        image = images.decode(content, shown(chosen), shape[2], size, oriented=True, resize=resize)
         if image.shape != shape:
             raise unequal(shown(first), shape, shown(chosen), image.shape)
         return place, image
@@ -108,7 +110,8 @@ def unequal(first: str, first_shape: Sequence[int], other: str, other_shape: Seq
     return UsageError(
         f"images of unequal sizes: {first} is {first_shape[0]}x{first_shape[1]} and {other} is "
         f"{other_shape[0]}x{other_shape[1]} (height x width); "
-        "bring all to one size, in a run with --config.image_size="
+        "bring all to one size, in a run with --config.image_size= and, if not cropped, "
+        "--config.resize="
     )
 
 

@@ -21,6 +21,9 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", "
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _WORKERS = min(32, os.cpu_count() or 1)
+# How an image comes to another size: its largest centred part of these proportions, all of it with black
+# around it (transparent, where there is alpha), or all of it out of its own proportions.
+RESIZES = ("crop", "pad", "stretch")
 _here = threading.local()  # `alone`: this thread decodes by itself
 _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 
@@ -52,6 +55,13 @@ def check_channels(channels: int | None) -> int | None:
     if channels is not None and channels not in _MODES:
         raise UsageError(f"channels={channels}: expected 1 (grey), 3 (RGB) or 4 (RGBA)")
     return channels
+
+
+def check_resize(resize: str) -> str:
+    """Raises UsageError unless it is one of `RESIZES`."""
+    if resize not in RESIZES:
+        raise UsageError(f"resize={resize}: expected {', '.join(RESIZES)}")
+    return resize
 
 
 def native_channels(mode: str) -> int:
@@ -88,6 +98,7 @@ def decode(
     size: tuple[int, int] | None = None,
     *,
     oriented: bool = False,
+    resize: str = "crop",
 ) -> np.ndarray:
     """An encoded image as uint8 [H, W, C].
 
@@ -95,8 +106,9 @@ def decode(
       content: the file's bytes, in one of the formats of `SUFFIXES`.
       name: how errors call it.
       channels: 1, 3 or 4; None keeps the image's own.
-      size: (H, W) to crop and resize to; None keeps the image's own.
+      size: (H, W) to bring it to; None keeps the image's own.
       oriented: whether the EXIF orientation is to be obeyed.
+      resize: how, one of `RESIZES`.
     Raises:
       RunError: the image can't be decoded, or holds values without a known range.
     """
@@ -105,36 +117,56 @@ def decode(
     with _reading(name), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         image.load()
         upright = ImageOps.exif_transpose(image) if oriented else image
-        return fit(upright, channels or native_channels(image.mode), size, name)
+        return fit(upright, channels or native_channels(image.mode), size, name, resize)
 
 
-def fit(image: "Image.Image", channels: int, size: tuple[int, int] | None, name: str = "image") -> np.ndarray:
-    """A Pillow image as uint8 [H, W, C], cropped to the size's proportions and resized to it.
+def fit(
+    image: "Image.Image",
+    channels: int,
+    size: tuple[int, int] | None,
+    name: str = "image",
+    resize: str = "crop",
+) -> np.ndarray:
+    """A Pillow image as uint8 [H, W, C], brought to the size as `resize` says, one of `RESIZES`.
 
-    The crop is the largest centred one, so nothing is stretched. Shrinking is antialiased (Lanczos),
-    growing bicubic.
+    Shrinking is antialiased (Lanczos), growing bicubic.
     """
-    from PIL import Image
-
     image = _convert(image, channels, name)
     if size is not None and (image.height, image.width) != size:
-        height, width = size
-        scale = min(image.width / width, image.height / height)
-        left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
-        box = (left, top, left + scale * width, top + scale * height)
-        resample = Image.Resampling.LANCZOS if scale > 1 else Image.Resampling.BICUBIC
-        image = image.resize((width, height), resample, box=box)
+        image = _resized(image, size, resize)
     array = np.asarray(image, np.uint8)
     return array[..., None] if array.ndim == 2 else array
 
 
-def fit_array(array: np.ndarray, channels: int, size: tuple[int, int] | None) -> np.ndarray:
+def _resized(image: "Image.Image", size: tuple[int, int], resize: str) -> "Image.Image":
+    from PIL import Image
+
+    height, width = size
+    scales = image.width / width, image.height / height
+    scale = min(scales) if resize == "crop" else max(scales)
+    resample = Image.Resampling.LANCZOS if scale > 1 else Image.Resampling.BICUBIC
+    if resize == "stretch":
+        return image.resize((width, height), resample)
+    if resize == "crop":
+        left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
+        box = (left, top, left + scale * width, top + scale * height)
+        return image.resize((width, height), resample, box=box)
+    across, down = max(round(image.width / scale), 1), max(round(image.height / scale), 1)
+    sheet = Image.new(image.mode, (width, height))
+    sheet.paste(image.resize((across, down), resample), ((width - across) // 2, (height - down) // 2))
+    return sheet
+
+
+def fit_array(
+    array: np.ndarray, channels: int, size: tuple[int, int] | None, resize: str = "crop"
+) -> np.ndarray:
     """A decoded image, uint8 [H, W, C], as `fit` makes it."""
     if array.shape[-1] == channels and (size is None or array.shape[:2] == size):
         return array
     from PIL import Image
 
-    return fit(Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array), channels, size)
+    image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+    return fit(image, channels, size, resize=resize)
 
 
 @contextlib.contextmanager

@@ -55,7 +55,12 @@ def find(root: epath.Path, size: tuple[int, int] | None) -> epath.Path:
 
 
 def load(
-    path: epath.Path, name: str, split: str, size: tuple[int, int] | None, channels: int | None
+    path: epath.Path,
+    name: str,
+    split: str,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    resize: str = "crop",
 ) -> Dataset:
     """The faces of one of `SPLITS`, by the first of the five divisions.
 
@@ -109,7 +114,9 @@ def load(
         return picked, (labels[places].astype(np.int64) - 1 if classes else None)
 
     names = tuple(str(expression) for expression in range(1, classes + 1))
-    return Dataset(name, split, image_shape, classes, names, len(places), fetch_arrays(read, image_shape))
+    return Dataset(
+        name, split, image_shape, classes, names, len(places), fetch_arrays(read, image_shape, resize)
+    )
 
 
 def _shapes(path: epath.Path) -> dict[str, tuple[int, ...]]:

@@ -17,7 +17,12 @@ _KEYS = {"train": ("image", "label"), "test": ("image_test", "label_test")}
 
 
 def load(
-    path: epath.Path, name: str, split: str, size: tuple[int, int] | None, channels: int | None
+    path: epath.Path,
+    name: str,
+    split: str,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    resize: str = "crop",
 ) -> Dataset:
     """The images in an `.npz`: uint8 [N, H, W] or [N, H, W, C], with labels [N] or without.
 
@@ -61,7 +66,7 @@ def load(
         num_classes,
         numbered(num_classes),
         shape[0],
-        fetch_arrays(read, image_shape),
+        fetch_arrays(read, image_shape, resize),
     )
 
 

@@ -29,13 +29,14 @@ class Pair(NamedTuple):
     channels: tuple[int, int] = (3, 3)
 
 
-def side_by_side(whole: Dataset, pair: Pair, size: tuple[int, int] | None) -> Dataset:
+def side_by_side(whole: Dataset, pair: Pair, size: tuple[int, int] | None, resize: str = "crop") -> Dataset:
     """The pairs of a set whose images are two, one beside the other.
 
     Args:
       whole: the set, its images as they are.
       pair: what a pair is.
-      size: (H, W) of a side, which is cropped and resized to it; None: as it is.
+      size: (H, W) that a side is brought to; None: as it is.
+      resize: how, as `ganjax.data.load` has it.
     Raises:
       UsageError: an odd width.
     """
@@ -49,7 +50,7 @@ def side_by_side(whole: Dataset, pair: Pair, size: tuple[int, int] | None) -> Da
     def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
         both = whole.read(indices)["image"]
         sides = both[:, :, : width // 2], both[:, :, width // 2 :]
-        return {"image": _stacked([(a, b) for a, b in zip(*sides, strict=True)], pair, size)}
+        return {"image": _stacked([(a, b) for a, b in zip(*sides, strict=True)], pair, size, resize)}
 
     shape = (*(size or (height, width // 2)), sum(pair.channels))
     count, skipped, names = whole.num_examples, whole.skipped, whole.names
@@ -63,6 +64,7 @@ def folder_side_by_side(
     pair: Pair,
     size: tuple[int, int] | None,
     skip_corrupt: bool,
+    resize: str = "crop",
 ) -> Dataset:
     """`side_by_side` of a folder's images, which need not be of one size where there is a `size`.
 
@@ -85,7 +87,7 @@ def folder_side_by_side(
         return shown, both[:, : width // 2], both[:, width // 2 :]
 
     return _of_reader(
-        name, split, [folder.stem(each, root) for each in paths], read, pair, size, skip_corrupt
+        name, split, [folder.stem(each, root) for each in paths], read, pair, size, skip_corrupt, resize
     )
 
 
@@ -96,6 +98,7 @@ def two_folders(
     pair: Pair,
     size: tuple[int, int] | None,
     skip_corrupt: bool,
+    resize: str = "crop",
 ) -> Dataset:
     """Pairs of images in two folders that have the same names, whatever their endings.
 
@@ -139,7 +142,7 @@ def two_folders(
         )
         return folder.shown(sides[0][names[place]]), a, b
 
-    return _of_reader(name, split, names, read, pair, size, skip_corrupt)
+    return _of_reader(name, split, names, read, pair, size, skip_corrupt, resize)
 
 
 def _of_reader(
@@ -150,6 +153,7 @@ def _of_reader(
     pair: Pair,
     size: tuple[int, int] | None,
     skip_corrupt: bool,
+    resize: str = "crop",
 ) -> Dataset:
     """A set of what `read` gives at a place: what to call it, and its two sides."""
     stand_ins = StandIns(len(names), skip_corrupt)
@@ -164,7 +168,7 @@ def _of_reader(
             for side in sides:
                 if side.shape[:2] != shape:
                     raise folder.unequal(f"a side of {first}", shape, f"one of {shown}", side.shape)
-        return _stacked([(sides[0], sides[1])], pair, size)[0]
+        return _stacked([(sides[0], sides[1])], pair, size, resize)[0]
 
     def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
         return {"image": images.stack(lambda i: stand_ins.read(fit, int(indices[i])), len(indices), full)}
@@ -176,14 +180,14 @@ def _of_reader(
 
 
 def _stacked(
-    pairs: list[tuple[np.ndarray, np.ndarray]], pair: Pair, size: tuple[int, int] | None
+    pairs: list[tuple[np.ndarray, np.ndarray]], pair: Pair, size: tuple[int, int] | None, resize: str
 ) -> np.ndarray:
     """uint8 [n, H, W, C + C'] of decoded sides."""
     return np.stack(
         [
             np.concatenate(
                 [
-                    images.fit_array(side, channels, size)
+                    images.fit_array(side, channels, size, resize)
                     for side, channels in zip(sides, pair.channels, strict=True)
                 ],
                 axis=-1,

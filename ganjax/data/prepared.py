@@ -68,6 +68,7 @@ def from_folder(
     size: tuple[int, int] | None,
     channels: int | None,
     skip_corrupt: bool = False,
+    resize: str = "crop",
 ) -> Dataset:
     """The prepared copy in a folder that holds a `dataset_info.json`.
 
@@ -81,7 +82,7 @@ def from_folder(
         builder = read_only_builder.builder_from_directory(os.fspath(path))
     except Exception as error:
         raise _unreadable(path, error) from error
-    return from_builder(builder, name, split, size, channels, skip_corrupt)
+    return from_builder(builder, name, split, size, channels, skip_corrupt, resize)
 
 
 def from_builder(
@@ -91,6 +92,7 @@ def from_builder(
     size: tuple[int, int] | None,
     channels: int | None,
     skip_corrupt: bool = False,
+    resize: str = "crop",
 ) -> Dataset:
     """A prepared set: its image feature and, where there is one, its class label.
 
@@ -100,7 +102,7 @@ def from_builder(
       split: one of the builder's, or a slice of one ("train[:10%]").
       size: (H, W) to bring images to; None keeps their own.
       channels: 1, 3, 4 or None for the set's own.
-      skip_corrupt: as `ganjax.data.load` has it.
+      skip_corrupt, resize: as `ganjax.data.load` has them.
     Raises:
       UsageError: no such split, no 8-bit image feature, or images of several sizes and no `size`.
       RunError: the copy can't be read.
@@ -149,7 +151,7 @@ def from_builder(
             def decode(place: int) -> tuple[np.ndarray, int]:
                 record = examples[place] if place in examples else records([place])[0]
                 where = _example(name, split, place)
-                image = images.decode(_value(record, image_key), where, image_shape[2], size)
+                image = images.decode(_value(record, image_key), where, image_shape[2], size, resize=resize)
                 if image.shape != image_shape:
                     raise unequal(_example(name, split, first), image_shape, where, image.shape)
                 return image, _value(record, label_key) if label_key and num_classes else 0

@@ -45,6 +45,7 @@ def shrunk(dataset: Dataset, factor: int) -> Dataset:
         dataset.num_examples,
         fetch,
         skipped=dataset.skipped,
+        resize=dataset.resize,
     )
 
 

@@ -75,6 +75,7 @@ SMOOTHED = ("non_saturating", "minimax", "least_squares")
 
 # Settings that need another one: which, and whether its value makes them count.
 SWITCHES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "resize": ("image_size", lambda size: size is not None),
     "beta1": ("optimizer", lambda optimizer: optimizer == "adam"),
     "beta2": ("optimizer", lambda optimizer: optimizer == "adam"),
     "ema_start": ("ema_decay", lambda decay: decay != 0),
@@ -433,6 +434,9 @@ class ImageRecipe(Recipe):
     image_size: int | tuple[int, int] | None = setting(
         None, "height and width, or one for both; none: as the images are", minimum=1, maximum=4096
     )
+    resize: Literal["crop", "pad", "stretch"] = setting(
+        "crop", "how images come to image_size: cropped, with black around them, or out of proportion"
+    )
     channels: int | None = setting(None, "of the images; none: the set's own", choices=(1, 3, 4))
 
     mirror: bool = setting(False, "half of the real images are mirrored, left to right")
@@ -477,7 +481,8 @@ class ImageRecipe(Recipe):
         Raises:
           ValueError: where they are and the set has none.
         """
-        found = load(self.dataset, split="train", image_size=self.image_size, channels=self.channels)
+        options = {"image_size": self.image_size, "channels": self.channels, "resize": self.resize}
+        found = load(self.dataset, split="train", **options)
         if conditional and not found.num_classes:
             raise ValueError(f"dataset={self.dataset!r} has no labels, and this GAN is conditional on them")
         return mirrored(found) if self.mirror else found

@@ -14,6 +14,7 @@ from ganjax.layers.dropout import Dropout
 from ganjax.layers.embedding import Embed
 from ganjax.layers.equalized import EqualizedConv, EqualizedDense, pixel_norm
 from ganjax.layers.minibatch import MinibatchDiscrimination, minibatch_std
+from ganjax.layers.noise import GaussianNoise
 from ganjax.layers.norm import (
     BatchNorm,
     ConditionalBatchNorm,
@@ -37,6 +38,7 @@ from ganjax.layers.resample import (
 )
 from ganjax.layers.spectral import SpectralConv, SpectralDense, spectrally_normalised
 from ganjax.layers.style import AdaIN, Noise
+from ganjax.layers.weight_norm import WeightNormConv, WeightNormDense, weight_normalised
 
 __all__ = [
     "AdaIN",
@@ -49,6 +51,7 @@ __all__ = [
     "EmbeddedBatchNorm",
     "EqualizedConv",
     "EqualizedDense",
+    "GaussianNoise",
     "InstanceNorm",
     "LayerNorm",
     "MinibatchDiscrimination",
@@ -57,6 +60,8 @@ __all__ = [
     "SpectralConv",
     "SpectralDense",
     "VirtualBatchNorm",
+    "WeightNormConv",
+    "WeightNormDense",
     "add_bias",
     "attend",
     "attention_weights",
@@ -80,4 +85,5 @@ __all__ = [
     "upsample",
     "upsample_conv",
     "upsample_filtered",
+    "weight_normalised",
 ]

@@ -5,16 +5,12 @@ apart from it. MNIST takes 62 s of CPU time (jax 0.10.2), about a minute on two 
 """
 
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,15 +18,13 @@ import optax
 from absl import logging
 
 from ganjax import errors
+from ganjax.metrics import trained
 
 Params = Any
 ImageSet = Mapping[str, np.ndarray]  # {"image": uint8 [N, H, W, C], "label": integers [N]}
 
 # Raised whenever a change to this file gives other parameters from the same data, settings and seed.
 RECIPE_VERSION = 1
-
-# XLA's own weight gradients of convolutions are two to ten times slower than a matrix product on a CPU.
-CPU_COMPILER_OPTIONS: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 
 class Network(nn.Module):
@@ -86,11 +80,7 @@ class Classifier:
     @property
     def identity(self) -> str:
         """The sha256 of the parameters, in hex: two classifiers agree everywhere if these agree."""
-        digest = hashlib.sha256()
-        for name, value in sorted(_flatten(self.params).items()):
-            digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
-            digest.update(np.ascontiguousarray(value).tobytes())
-        return digest.hexdigest()
+        return trained.identity(self.params)
 
     def evaluate(self, images: np.ndarray) -> Outputs:
         """Features and logits in one pass, in chunks of one fixed size so that memory is bounded.
@@ -178,33 +168,6 @@ def check_labels(labels: np.ndarray, name: str, count: int, num_classes: int) ->
     return labels
 
 
-def compile_for_backend(
-    function: Callable,
-    *arguments: Any,
-    donate: tuple[int, ...] = (),
-    options: Mapping[str, Any] | None = None,
-) -> Callable:
-    """`function` compiled for the shapes of `arguments`, on a CPU with options that speed its gradients.
-
-    The options are experimental in XLA: a release that refuses them gets the program without.
-
-    Args:
-      function: a jax function.
-      arguments: arrays, or `jax.ShapeDtypeStruct`s.
-      donate: the places of arguments whose memory the result may take over.
-      options: instead of `CPU_COMPILER_OPTIONS`.
-    """
-    if jax.default_backend() == "cpu":
-        chosen = dict(CPU_COMPILER_OPTIONS if options is None else options)
-        try:
-            return (
-                jax.jit(function, donate_argnums=donate, compiler_options=chosen).lower(*arguments).compile()
-            )
-        except (jax.errors.JaxRuntimeError, ValueError) as error:
-            logging.debug("compiling without %s: %s", chosen, error)
-    return jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
-
-
 def train_classifier(
     images: np.ndarray,
     labels: np.ndarray,
@@ -254,8 +217,8 @@ def train_classifier(
     batch_size = min(batch_size, len(images))
     steps_per_epoch = len(images) // batch_size
     network = Network(num_classes)
-    params = _first_params(network, image_shape, seed)
-    optimizer = optax.adamw(_schedule(learning_rate, epochs * steps_per_epoch), weight_decay=1e-2)
+    params = trained.first_params(network, image_shape, seed)
+    optimizer = optax.adamw(trained.schedule(learning_rate, epochs * steps_per_epoch), weight_decay=1e-2)
     opt_state = optimizer.init(params)
 
     def step(params: Params, opt_state: Any, images: jax.Array, labels: jax.Array):
@@ -267,7 +230,7 @@ def train_classifier(
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, value
 
-    compiled = compile_for_backend(
+    compiled = trained.compile_for_backend(
         step, params, opt_state, images[:batch_size], labels[:batch_size], donate=(0, 1)
     )
     value = np.float32(np.nan)
@@ -317,19 +280,12 @@ def cached_classifier(
     labels = check_labels(train["label"], "train labels", len(images), num_classes)
     if test is not None:
         _check_set(test, "test", images.shape[1:], num_classes)
-    folder = pathlib.Path(
-        cache_dir or os.environ.get("GANJAX_CACHE") or pathlib.Path.home() / ".cache/ganjax"
-    )
-    path = folder / f"classifier-{_cache_key(images, labels, num_classes, seed, settings)}.npz"
+    path = _cache_path(images, labels, num_classes, seed, settings, cache_dir)
     classifier = load_classifier(path, num_classes, images.shape[1:])
     if classifier is not None:
         return _with_test_accuracy(classifier, test)
     classifier = train_classifier(images, labels, num_classes, seed, test=test, **settings)
-    try:
-        save_classifier(classifier, path)
-    except OSError as error:
-        # The work is done: losing it because a disk is full or read-only would help nobody.
-        logging.warning("the classifier could not be cached as %s: %s", path, error)
+    trained.kept(path, classifier.params, _about(classifier))
     return classifier
 
 
@@ -339,24 +295,7 @@ def save_classifier(classifier: Classifier, path: str | os.PathLike) -> None:
     Raises:
       OSError: the file can't be written.
     """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    about = {
-        "recipe": RECIPE_VERSION,
-        "num_classes": classifier.num_classes,
-        "image_shape": list(classifier.image_shape),
-        "test_accuracy": classifier.test_accuracy,
-        "identity": classifier.identity,
-    }
-    arrays = {f"params/{name}": value for name, value in _flatten(classifier.params).items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
+    trained.save(path, classifier.params, _about(classifier))
 
 
 def load_classifier(
@@ -369,29 +308,20 @@ def load_classifier(
       num_classes: what the classifier must tell apart.
       image_shape: the (H, W, C) that it must take.
     """
-    path = pathlib.Path(path)
-    try:
-        # Opened here: numpy leaves its own handle open when the archive's directory is damaged.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            flat = {name.removeprefix("params/"): file[name] for name in file.files if name != "about"}
-        classifier = Classifier(
-            flax.traverse_util.unflatten_dict(flat, sep="/"),
-            int(about["num_classes"]),
-            tuple(about["image_shape"]),
-            about["test_accuracy"],
-        )
-        if classifier.identity != about["identity"]:
-            raise ValueError("its parameters do not have the sha256 that it states")
-        if (classifier.num_classes, classifier.image_shape) != (num_classes, tuple(image_shape)):
-            raise ValueError(f"it is for {classifier.num_classes} classes of {classifier.image_shape}")
-    except FileNotFoundError:
+    found = trained.load(path, {"num_classes": num_classes, "image_shape": list(image_shape)})
+    if found is None:
         return None
-    # zipfile answers changed bytes with a dozen kinds of errors, and each of them means the same here.
-    except Exception as error:
-        logging.warning("%s is damaged (%s)", path, error)
-        return None
-    return classifier
+    params, about = found
+    return Classifier(params, num_classes, tuple(image_shape), about["test_accuracy"])
+
+
+def _about(classifier: Classifier) -> dict[str, Any]:
+    return {
+        "recipe": RECIPE_VERSION,
+        "num_classes": classifier.num_classes,
+        "image_shape": list(classifier.image_shape),
+        "test_accuracy": classifier.test_accuracy,
+    }
 
 
 def random_shifts(images: np.ndarray, max_shift: int, draw: np.random.Generator) -> np.ndarray:
@@ -406,31 +336,6 @@ def random_shifts(images: np.ndarray, max_shift: int, draw: np.random.Generator)
     return np.ascontiguousarray(np.moveaxis(windows[np.arange(count), top, left], 1, -1))
 
 
-def _first_params(network: Network, image_shape: tuple[int, ...], seed: int) -> Params:
-    """LeCun's normal kernels and zero biases, drawn by numpy: compiling flax's own takes seconds on a CPU."""
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
-    shapes: Any = jax.eval_shape(network.init, jax.random.key(0), image)["params"]
-    draw = np.random.default_rng([seed])
-    flat = {}
-    for path, leaf in sorted(flax.traverse_util.flatten_dict(shapes).items()):
-        scale = 0.0 if path[-1] == "bias" else np.prod(leaf.shape[:-1]) ** -0.5
-        flat[path] = (scale * draw.standard_normal(leaf.shape)).astype(np.float32)
-    return jax.tree.map(jnp.asarray, flax.traverse_util.unflatten_dict(flat))
-
-
-def _schedule(peak: float, steps: int) -> optax.Schedule:
-    """A linear warm-up over the first fifth of `steps`, then a cosine down to 0."""
-    warmup = max(1, steps // 5)
-    return optax.warmup_cosine_decay_schedule(peak / 25, peak, warmup, max(steps, warmup + 1))
-
-
-def _flatten(params: Params) -> dict[str, np.ndarray]:
-    """Parameters by path, `Conv_0/kernel`."""
-    return {
-        "/".join(path): np.asarray(value) for path, value in flax.traverse_util.flatten_dict(params).items()
-    }
-
-
 def _check_set(data: ImageSet, name: str, image_shape: tuple[int, ...], num_classes: int) -> None:
     images = check_images(data["image"], name, image_shape)
     check_labels(data["label"], f"{name} labels", len(images), num_classes)
@@ -441,13 +346,13 @@ def _with_test_accuracy(classifier: Classifier, test: ImageSet | None) -> Classi
     return dataclasses.replace(classifier, test_accuracy=accuracy)
 
 
-def _cache_key(
-    images: np.ndarray, labels: np.ndarray, num_classes: int, seed: int, settings: Mapping[str, Any]
-) -> str:
-    """32 hex digits that name what was trained, and how."""
-    digest = hashlib.sha256()
+def _cache_path(
+    images: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    seed: int,
+    settings: Mapping[str, Any],
+    folder: str | os.PathLike | None,
+) -> pathlib.Path:
     about = [RECIPE_VERSION, list(images.shape), num_classes, seed, sorted(settings.items())]
-    digest.update(json.dumps(about).encode())
-    digest.update(np.ascontiguousarray(images).data)
-    digest.update(np.ascontiguousarray(labels, dtype=np.int64).data)
-    return digest.hexdigest()[:32]
+    return trained.cache_path("classifier", about, [images, labels.astype(np.int64)], folder)

@@ -58,6 +58,10 @@ class Images:
         return dataclasses.replace(self, read=lambda start, stop: pixels[start:stop])
 
 
+def _resized(data: Dataset) -> dict[str, str]:
+    return {} if data.resize == "crop" else {"resize": data.resize}
+
+
 def of_dataset(data: Dataset, about: Mapping[str, Any] | None = None) -> Images:
     """All images of a set, in its order."""
 
@@ -76,7 +80,7 @@ def of_dataset(data: Dataset, about: Mapping[str, Any] | None = None) -> Images:
         read_labels if data.num_classes else None,
         data.num_classes,
         data.class_names,
-        {"set": data.name, "split": data.split} if about is None else about,
+        {"set": data.name, "split": data.split, **_resized(data)} if about is None else about,
     )
 
 

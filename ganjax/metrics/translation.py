@@ -11,7 +11,7 @@ import numpy as np
 from ganjax import errors
 from ganjax.data.domains import luma
 from ganjax.gan import Judge, Tree
-from ganjax.metrics import frechet, kernel, pixels
+from ganjax.metrics import frechet, kernel, pixels, segmentation
 from ganjax.report.images import to_uint8
 
 RESAMPLES = 10_000  # of the bootstrap
@@ -19,6 +19,8 @@ THUMBNAIL = 8  # pixels on a side of what `pixel_kernel_distance` compares
 FITTED = 512  # training images that the colour map is fitted on, at most
 
 OF_PAIRS = ("l1", "psnr", "ssim", "lpips")
+OF_PHOTOS = ("segmenter_pixel_accuracy", "segmenter_class_accuracy", "segmenter_class_iou")
+OF_MAPS = ("label_pixel_accuracy", "label_class_accuracy", "label_class_iou")
 OF_SETS = ("pixel_kernel_distance", "fid", "kid")
 NETWORKS = {"lpips": "lpips", "fid": "inception", "kid": "inception"}
 LESS_IS_BETTER = {"l1": True, "psnr": False, "ssim": False, "lpips": True}
@@ -116,7 +118,8 @@ def of_pairs(
         each = {key: _distances(name, images, held.targets, networks) for key, images in candidates.items()}
         found[name] = {key: _mean(values) for key, values in each.items()}
         for baseline in ("identity", "colour_map"):
-            difference = each["value"] - each[baseline]
+            with np.errstate(invalid="ignore"):
+                difference = each["value"] - each[baseline]
             if not np.isfinite(difference).all():  # the PSNR of equal images
                 continue
             low, high = bootstrap(difference)
@@ -133,6 +136,59 @@ def of_pairs(
             about["lpips"] = {"network": networks["lpips"].network, "sha256": networks["lpips"].sha256}
         found[name]["protocol"] = about | {"resamples": RESAMPLES, "interval": "95 %, bootstrap over pairs"}
     return found
+
+
+def of_label_maps(held: Held, outputs: Images, domain: str) -> dict[str, dict[str, Any]]:
+    """Whether translations have what the label maps say, pixel by pixel: `OF_PHOTOS` or `OF_MAPS`.
+
+    Photos drawn from label maps are given classes by a network that is trained on the training pairs
+    (`ganjax.metrics.segmentation`); `real` is what it gives the real photos. Label maps drawn from photos are
+    compared with the real ones by the nearest of their colours. A set whose maps have no colours in common is
+    not measured: None.
+
+    Args:
+      held: what is held out.
+      outputs: the translations.
+      domain: whose images are the label maps.
+    """
+    assert held.training is not None
+    drawn = domain == held.direction[-1]
+    inputs, targets = (to_uint8(side) for side in held.training())
+    names = OF_MAPS if drawn else OF_PHOTOS
+    about = {"pairs": len(outputs), "direction": held.direction, "label_maps": domain}
+    try:
+        colours = segmentation.palette(targets if drawn else inputs)
+    except errors.UsageError as error:
+        return {name: {"value": None, "protocol": about | {"not_measured": str(error)}} for name in names}
+    about["colours"] = colours.tolist()
+    count = len(colours)
+    if drawn:
+        wanted, predicted = (
+            segmentation.classes_of(to_uint8(maps), colours) for maps in (held.targets, outputs)
+        )
+        sets = {"value": segmentation.scores(predicted, wanted, count)}
+        about["classes_by"] = "the nearest colour"
+    else:
+        photos, classes = (
+            segmentation.photos(targets),
+            segmentation.classes_of(segmentation.points(inputs), colours),
+        )
+        network = segmentation.cached_segmenter(photos, classes, count)
+        wanted = segmentation.classes_of(segmentation.points(to_uint8(held.inputs)), colours)
+        sets = {
+            key: segmentation.scores(network.classes(segmentation.photos(to_uint8(images))), wanted, count)
+            for key, images in (("value", outputs), ("real", held.targets))
+        }
+        about |= {
+            "classes_by": "a network trained here on real pairs",
+            "trained_on": len(photos),
+            "network": network.identity,
+            "size": list(photos.shape[1:3]),
+        }
+    return {
+        name: {key: found[name.partition("_")[2]] for key, found in sets.items()} | {"protocol": about}
+        for name in names
+    }
 
 
 def _mean(values: np.ndarray) -> float | None:
@@ -225,6 +281,7 @@ def judge(
     *,
     paired: bool,
     cycle: bool,
+    label_maps: str = "",
 ) -> Judge:
     """The `Judge` of an experiment that translates.
 
@@ -233,9 +290,12 @@ def judge(
       conditions: (likewise) -> the images to translate, as `Gan.sample` takes them.
       directions: as in "AtoB". Where there are two, a result's name has its direction behind it: "fid_AtoB".
       paired: the held-out images are pairs: their distances from the targets are measured.
+      label_maps: of pairs, the domain whose images are label maps; none: no domain's are.
       cycle: samples have what comes back, whose distance from the input is measured: "cycle_l1".
     """
     kinds = [*(OF_PAIRS if paired else ()), *(["cycle_l1"] if cycle else []), *OF_SETS]
+    if label_maps:
+        kinds += OF_MAPS if directions[0][-1] == label_maps else OF_PHOTOS
     several = len(directions) > 1
 
     def named(kind: str, direction: str) -> str:
@@ -258,6 +318,8 @@ def judge(
                     "protocol": {"samples": len(again), "direction": direction, "values": "[-1, 1]"},
                 }
             results |= of_sets(each, outputs, networks)
+            if label_maps:
+                results |= of_label_maps(each, outputs, label_maps)
             found |= {named(kind, direction): result for kind, result in results.items()}
         return found
 

@@ -51,6 +51,9 @@ class TranslationRecipe:
     image_size: int | tuple[int, int] | None = setting(
         256, "height and width, or one for both; none: as the images are", minimum=1, maximum=4096
     )
+    resize: Literal["crop", "pad", "stretch"] = setting(
+        "crop", "how images come to image_size: cropped, with black around them, or out of proportion"
+    )
     channels: tuple[int, int] = setting((3, 3), "of A's images and of B's", choices=(1, 3, 4))
     held_out: float = setting(
         0.1, "share that is kept for tests, of a set without a test split; 0: none", minimum=0.0, below=1.0
@@ -66,6 +69,9 @@ class TranslationRecipe:
 
     batch_size: int = setting(1, "of the global batch", minimum=1, maximum=2**20)
     steps: int = setting(80_000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    seeds: int = setting(
+        1, "runs that are trained in one, with seeds from --seed on", minimum=1, maximum=1000
+    )
     evaluate_every: int = setting(
         0, "measure held-out images every so many steps; 0: never", minimum=0, maximum=2**31 - 1
     )
@@ -99,6 +105,10 @@ class TranslationRecipe:
             raise ValueError(
                 f"--config.decay_start={self.decay_start}: expected 0.5, as it does nothing with "
                 "schedule=constant"
+            )
+        if self.image_size is None and self.resize != "crop":
+            raise ValueError(
+                f"--config.resize={self.resize}: expected crop, as it does nothing with image_size=None"
             )
 
     @property
@@ -142,7 +152,7 @@ class TranslationRecipe:
         self, load: Callable[..., data.Dataset], name: str, split: str, **options: Any
     ) -> tuple:
         """The training set, and what is held out of it (None: nothing)."""
-        options |= {"image_size": self.image_size}
+        options |= {"image_size": self.image_size, "resize": self.resize}
         if not self.held_out:
             return load(name, split=split, **options), None
         options |= {"held_out": self.held_out, "held_out_by": self.held_out_by}
@@ -202,6 +212,7 @@ class TranslationRecipe:
             show=Show(shown, 1 if len(directions) > 1 or shown < 4 else 2, picture, conditions),
             judge=judge,
             evaluate_every=self.evaluate_every,
+            seeds=self.seeds,
         )
 
 
@@ -219,6 +230,9 @@ class PairedRecipe(TranslationRecipe):
 
     dataset: str = setting("", "pairs side by side: a folder of images, an .npz, or a TFDS name")
     direction: Literal["AtoB", "BtoA"] = setting("AtoB", "what is translated to what; A is the left side")
+    label_map: Literal["", "A", "B"] = setting(
+        "", "the domain that is a label map, against which classes are measured; none: neither is"
+    )
     l1: float = setting(100.0, "weight of the mean absolute difference from the target", minimum=0.0)
     stages: int | None = setting(
         None,
@@ -309,6 +323,7 @@ class PairedRecipe(TranslationRecipe):
                 [self.direction],
                 paired=True,
                 cycle=False,
+                label_maps=self.label_map,
             ),
         )
 

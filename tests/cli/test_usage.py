@@ -373,7 +373,7 @@ USES = {
     "zero frames": ("interpolate", ("--frames=0",), r"0"),
     "fps": ("interpolate", ("--fps=51",), r"51"),
     "jpeg": ("sample", ("--out=x.jpg",), r"--out=x\.jpg: expected a \.png, an \.npz or a folder"),
-    "npz of frames": ("interpolate", ("--out=x.npz",), r"expected a \.png, a \.gif, or a folder"),
+    "npz of frames": ("interpolate", ("--out=x.npz",), r"expected a \.png, a \.gif, an \.mp4, or a folder"),
     "large grid": ("sample", ("--seeds=0-1999",), r"20000 images are too many for a grid"),
     "evaluation": ("evaluate", ("--out=x.png",), r"--out=x\.png: expected a \.json"),
     "uneven samples": ("evaluate", ("--num_samples=15",), r"does not divide evenly over the 10 classes"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from ganjax import data
 from ganjax.data import embedded
 from tests.cli.command_line import TOY, Answer, Run, Silent, listing, runner, train
 from tests.doubles import compiled_fast
@@ -63,11 +64,14 @@ def test_one_seed_is_one_picture_in_every_form(run, trained, tmp_path):
     assert len({image.tobytes() for image in found["image"]}) == 8
 
     sample(run, trained, tmp_path / "folder", *lists)
-    names = {path.name for path in (tmp_path / "folder").iterdir()}
-    assert names == {f"label{label}_seed{seed:06d}.png" for label in (7, 3) for seed in (5, 0, 1, 2)}
+    names = {str(path.relative_to(tmp_path / "folder")) for path in (tmp_path / "folder").rglob("*.png")}
+    assert names == {f"{label}/seed{seed:06d}.png" for label in (7, 3) for seed in (5, 0, 1, 2)}
     for image, label, seed in zip(found["image"], found["label"], found["seed"], strict=True):
-        picture = np.asarray(Image.open(tmp_path / "folder" / f"label{label}_seed{seed:06d}.png"))
+        picture = np.asarray(Image.open(tmp_path / "folder" / f"{label}/seed{seed:06d}.png"))
         np.testing.assert_array_equal(picture, image[..., 0])
+    again = data.load(str(tmp_path / "folder"))  # a labelled set for whoever wants one
+    assert again.class_names == ("3", "7")
+    np.testing.assert_array_equal(again.read(np.arange(4))["label"], 0)
 
     sample(run, trained, tmp_path / "x.png", *lists)
     sheet = np.asarray(Image.open(tmp_path / "x.png"))

@@ -71,11 +71,15 @@ def test_no_such_split(tmp_path):
 
 
 def test_unequal_sizes(tmp_path):
-    write(tmp_path / "a.png", size=(4, 6))
-    write(tmp_path / "b.png", size=(5, 6))
+    write(tmp_path / "a.png", 7, size=(4, 6))
+    write(tmp_path / "b.png", 7, size=(5, 6))
     with pytest.raises(UsageError, match=r"a.png is 4x6 and .*b.png is 5x6 .*--config.image_size="):
         load(str(tmp_path))
     assert load(str(tmp_path), image_size=4).read([0, 1])["image"].shape == (2, 4, 4, 3)
+    padded = load(str(tmp_path), image_size=6, resize="pad")
+    assert padded.resize == "pad"
+    rows = padded.read([0, 1])["image"].any(axis=(2, 3))  # 4 and 5 of 6 are image
+    assert rows.tolist() == [[False, *[True] * 4, False], [*[True] * 5, False]]
 
 
 def test_unequal_sizes_past_those_looked_at_first(tmp_path, monkeypatch):

@@ -207,3 +207,31 @@ def test_stack_keeps_the_order():
     stacked = images.stack(lambda i: np.full((1, 1, 1), i, np.uint8), 200, (1, 1, 1))
     np.testing.assert_array_equal(stacked.ravel(), np.arange(200))
     assert images.stack(lambda i: np.zeros((1, 1, 1), np.uint8), 0, (1, 1, 1)).shape == (0, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("resize", "expected"),
+    [
+        ("crop", [[1, 2], [1, 2]]),  # the middle of 0 1 2 3
+        ("pad", [[0, 0, 0, 0], [9, 1, 2, 3], [9, 1, 2, 3], [0, 0, 0, 0]]),
+        ("stretch", [[9, 1, 2, 3], [9, 1, 2, 3], [9, 1, 2, 3], [9, 1, 2, 3]]),
+    ],
+)
+def test_ways_to_another_size(resize, expected):
+    """A strip of 2x4: a part of it, or as it is with black around it, or its rows twice as high."""
+    strip = np.array([[9, 1, 2, 3]] * 2, np.uint8) * 20
+    size = np.shape(expected)
+    np.testing.assert_array_equal(
+        images.decode(encode(strip), "x", 1, size, resize=resize)[..., 0], np.multiply(expected, 20)
+    )
+    upright = images.fit_array(strip.T[..., None], 1, size[::-1], resize)[..., 0]
+    np.testing.assert_array_equal(upright, np.multiply(expected, 20).T)
+
+
+def test_padding_is_transparent_where_there_is_alpha():
+    padded = images.decode(encode(RGB), "x", 4, (8, 8), resize="pad")
+    assert padded[:, :, 3].tolist() == [[0] * 8, *[[255] * 8] * 6, [0] * 8]
+    one = images.decode(encode(np.full((1, 40), 7, np.uint8)), "x", 1, (3, 3), resize="pad")
+    assert one[..., 0].tolist() == [[0] * 3, [7] * 3, [0] * 3]
+    with pytest.raises(UsageError, match="resize=fill: expected crop, pad, stretch"):
+        images.check_resize("fill")

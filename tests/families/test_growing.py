@@ -125,6 +125,23 @@ def test_settings_that_do_not_fit(changes, text):
         config.build()
 
 
+def test_how_images_are_resized_is_asked_of_the_data():
+    asked: dict[str, Any] = {}
+
+    def load(name: str, **options: Any) -> data.Dataset:
+        asked.update(options)
+        return data.load(name, **options)
+
+    settings: dict[str, Any] = SMALL | {"steps": 20, "resize": "pad"}
+    stages = ProgressiveRecipe(**settings).build(load).stages
+    assert asked["resize"] == "pad"
+    assert all(isinstance(stage.data, data.Dataset) and stage.data.resize == "pad" for stage in stages)
+    with pytest.raises(
+        ValueError, match="resize=pad: expected crop, as it does nothing with image_size=None"
+    ):
+        ProgressiveRecipe(**settings | {"image_size": None})
+
+
 def test_images_that_are_enlarged_are_said_to_be(caplog):
     settings: dict[str, Any] = SMALL | {"image_size": 32, "steps": 99}
     ProgressiveRecipe(**settings).build()

@@ -286,4 +286,4 @@ test_damaged_checkpoints_to_draw_from, test_damaged_checkpoints_to_draw_from_at_
 test_damaged_checkpoints_to_go_on_from, test_damaged_checkpoints_to_go_on_from_at_length = fuzzed(
     damaged_checkpoints_to_go_on_from, st.tuples(several, keeping), few=3, many=200
 )
-test_changed_records, test_changed_records_at_length = fuzzed(changed_records, records, few=10, many=400)
+test_changed_records, test_changed_records_at_length = fuzzed(changed_records, records, few=4, many=400)

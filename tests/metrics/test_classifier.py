@@ -90,7 +90,7 @@ def test_chunks_change_nothing_and_compile_once(trained):
 
 
 def test_a_refused_compiler_option_compiles_without(trained, train, monkeypatch):
-    monkeypatch.setattr(module, "CPU_COMPILER_OPTIONS", {"xla_no_such_option": "x"})
+    monkeypatch.setattr(module.trained, "CPU_COMPILER_OPTIONS", {"xla_no_such_option": "x"})
     plain = train_classifier(train["image"], train["label"], 3, **SETTINGS)
     agree = plain.logits(train["image"]).argmax(-1) == trained.logits(train["image"]).argmax(-1)
     assert agree.mean() > 0.97
@@ -103,7 +103,7 @@ def test_compiles_once_for_all_calls():
         traces.append(x)
         return 2 * x
 
-    compiled = module.compile_for_backend(double, jnp.zeros(3))
+    compiled = module.trained.compile_for_backend(double, jnp.zeros(3))
     for value in range(3):
         np.testing.assert_array_equal(compiled(jnp.full(3, float(value))), np.full(3, 2.0 * value))
     assert len(traces) == 1
@@ -144,7 +144,7 @@ def test_cache_gives_back_what_was_trained(trained, train, test, tmp_path, monke
 
 def test_cache_key_is_content_settings_and_seed(train):
     def key(images=train["image"], labels=train["label"], seed=0, settings=SETTINGS):
-        return module._cache_key(images, labels, 3, seed, settings)
+        return module._cache_path(images, labels, 3, seed, settings, None)
 
     other = train["image"].copy()
     other[5, 3, 3, 0] ^= 1

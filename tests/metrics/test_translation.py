@@ -8,6 +8,7 @@ from ganjax.metrics.translation import (
     fit_colour_map,
     judge,
     mapped,
+    of_label_maps,
     of_pairs,
     of_sets,
 )
@@ -111,3 +112,54 @@ def test_the_judge():
     both = judge(lambda most: {}, lambda most: None, ["AtoB", "BtoA"], paired=False, cycle=True)
     assert "fid_BtoA" in both.metrics
     assert both.networks["kid_AtoB"] == "inception"
+
+
+def test_label_maps(monkeypatch):
+    """A network stands in for the one that is trained, and finds the class in the photo's first channel."""
+
+    class Found:
+        identity = "abc"
+
+        def classes(self, images):
+            return np.minimum(images[..., 0] // 100, 1)
+
+    trained = []
+
+    def network(photos, classes, count):
+        trained.append((photos, classes, count))
+        return Found()
+
+    monkeypatch.setattr("ganjax.metrics.segmentation.cached_segmenter", network)
+    dark = (DRAW.random((6, 4, 4, 1)) < 0.75).repeat(4, axis=1).repeat(4, axis=2)
+    maps = np.where(dark, np.float32([-1, -1, 0]), np.float32([1, 0, 0])).astype(np.float32)
+    photos = np.where(dark, np.float32(-0.9), np.float32(0.9)) * np.ones(3, np.float32)
+    outputs = photos.copy()
+    outputs[0] = -photos[0]
+    of_photos = Held("BtoA", maps, photos, lambda: (maps, photos))
+    made = judge(
+        lambda most: {"BtoA": of_photos},
+        lambda most: None,
+        ["BtoA"],
+        paired=True,
+        cycle=False,
+        label_maps="B",
+    )
+    found = made.results({"BtoA": outputs}, None, {})
+    assert set(made.metrics) - set(found) == {"lpips", "fid", "kid"}
+    result = found["segmenter_pixel_accuracy"]
+    assert (result["value"], result["real"]) == (pytest.approx(5 / 6), 1.0)
+    assert result["protocol"]["colours"] == [[0, 0, 128], [255, 128, 128]]
+    assert 0.6 < found["segmenter_class_iou"]["value"] < result["value"]
+    np.testing.assert_array_equal(trained[0][1], ~dark[..., 0])
+
+    of_maps = Held("AtoB", photos, maps, lambda: (photos, maps))
+    drawn = maps.copy()
+    drawn[:3] = maps[3:]
+    agree = (dark[:3] == dark[3:]).mean()
+    assert of_label_maps(of_maps, drawn, "B")["label_pixel_accuracy"]["value"] == pytest.approx(
+        (agree + 1) / 2
+    )
+    noise = Held("BtoA", maps, photos, lambda: (images(size=48), photos))
+    unmeasured = of_label_maps(noise, outputs, "B")["segmenter_class_iou"]
+    assert unmeasured["value"] is None
+    assert "areas of one colour" in unmeasured["protocol"]["not_measured"]

@@ -1,0 +1,208 @@
+"""How well scores tell anomalies from normal images, beside what simpler methods do with the same images."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ganjax.errors import RunError, UsageError
+from ganjax.gan import Judge
+
+PCA_COMPONENTS = 64
+FITTED = 20_000  # normal images that baselines are fitted to, at most
+LARGEST_COVARIANCE = 4096  # pixels of which PCA takes the covariance; of larger images, by fewer of them
+
+
+def check_scores(scores: np.ndarray, anomalous: np.ndarray) -> None:
+    """Raises ValueError unless they are finite [N], with booleans [N], some of them true and some false."""
+    if scores.ndim != 1 or anomalous.shape != scores.shape or anomalous.dtype != bool:
+        raise ValueError(
+            f"scores {scores.shape}, {anomalous.dtype} {anomalous.shape}: expected [N], bool [N]"
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError("scores that are not finite")
+    if not anomalous.any() or anomalous.all():
+        raise ValueError("all images are normal, or all are anomalies: there is nothing to tell apart")
+
+
+def roc_area(scores: np.ndarray, anomalous: np.ndarray) -> float:
+    """The area under the ROC curve: how often an anomaly has a higher score than a normal image; ties count
+    half.
+
+    Args:
+      scores: [N].
+      anomalous: bool [N].
+    """
+    check_scores(scores, anomalous)
+    values, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    del values
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # the mean rank of equal scores
+    positive = int(anomalous.sum())
+    negative = len(scores) - positive
+    return float((ranks[anomalous].sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+
+def average_precision(scores: np.ndarray, anomalous: np.ndarray) -> float:
+    """The mean precision over the anomalies, from the highest score down: sum of (R_k - R_(k-1)) P_k over the
+    thresholds. A score by chance has the share of anomalies.
+
+    Args:
+      scores: [N].
+      anomalous: bool [N].
+    """
+    check_scores(scores, anomalous)
+    order = np.argsort(-scores, kind="stable")
+    found = np.cumsum(anomalous[order])
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # of equal scores
+    precision = found[last] / (last + 1)
+    recall = found[last] / found[-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+
+
+def check_false_alarms(rate: float, held_out: int) -> None:
+    """Raises UsageError unless so many held-out normal images can tell the threshold of this share."""
+    if not 0 < rate < 1:
+        raise UsageError(f"false alarms at a rate of {rate}: expected a share above 0 and below 1")
+    if held_out * rate < 1:
+        raise UsageError(
+            f"false alarms at a rate of {rate}: {held_out} normal images are held out, too few for it; "
+            f"expected at least {1 / max(held_out, 1):.2g}, or training with more of them held out"
+        )
+
+
+def threshold_at(normal: np.ndarray, false_alarms: float) -> float:
+    """The score that this share of normal images exceeds, rounded down to one of them: beyond it is an
+    anomaly.
+
+    Args:
+      normal: scores [n] of normal images that were not learned from.
+      false_alarms: in (0, 1), at least 1 / n.
+    Raises:
+      UsageError: as `check_false_alarms`.
+    """
+    check_false_alarms(false_alarms, len(normal))
+    return float(np.sort(normal)[len(normal) - 1 - int(len(normal) * false_alarms)])
+
+
+def pca_scores(normal: np.ndarray, images: np.ndarray, components: int = PCA_COMPONENTS) -> np.ndarray:
+    """The mean squared residual [N] of images after a projection on the principal components of normal ones.
+
+    Args:
+      normal: uint8 [M, H, W, C].
+      images: uint8 [N, H, W, C].
+      components: how many, at most.
+    """
+    flat = normal.reshape(len(normal), -1)
+    if flat.shape[1] > LARGEST_COVARIANCE:  # by the products of as many images
+        flat = flat[:: -(-len(flat) // 1000)]
+    flat = flat.astype(np.float32) / 255
+    mean = flat.mean(axis=0)
+    centred = flat - mean
+    if flat.shape[1] > LARGEST_COVARIANCE:
+        axes = np.linalg.svd(centred, full_matrices=False)[2][:components]
+    else:
+        axes = np.linalg.eigh(centred.T @ centred)[1].T[::-1][:components]
+    given = images.reshape(len(images), -1).astype(np.float32) / 255 - mean
+    residual = given - (given @ axes.T) @ axes
+    return np.mean(np.square(residual), axis=1)
+
+
+def isolation_scores(normal: np.ndarray, images: np.ndarray) -> np.ndarray | None:
+    """The anomaly scores [N] of scikit-learn's isolation forest, fitted to the pixels of normal images; None
+    where scikit-learn is not installed (Liu et al. 2008, "Isolation forest").
+
+    Args: as for `pca_scores`.
+    """
+    try:
+        from sklearn.ensemble import IsolationForest  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return None
+    forest = IsolationForest(random_state=0).fit(normal.reshape(len(normal), -1))
+    return -forest.score_samples(images.reshape(len(images), -1))
+
+
+class Given(NamedTuple):
+    """What a model is judged on.
+
+    Attributes:
+      test: uint8 [N, H, W, C], normal images and anomalies.
+      anomalous: bool [N].
+      held_out: uint8 [m, H, W, C], normal images that were not learned from, for the threshold.
+      normal: gives those that were, uint8 [M, H, W, C], at most so many, for the baselines.
+    """
+
+    test: np.ndarray
+    anomalous: np.ndarray
+    held_out: np.ndarray
+    normal: Callable[[int], np.ndarray]
+
+
+def judge(
+    given: Callable[[int], Given],
+    to_model: Callable[[np.ndarray], np.ndarray],
+    false_alarms: float,
+    facts: Mapping[str, Any],
+) -> Judge:
+    """The judge of a model whose `sample` gives a "score" to each image.
+
+    - `roc_area`, `average_precision`: see there; with those of `pca`, and of `isolation_forest` where
+      scikit-learn is installed.
+    - `detection`: with the threshold that is exceeded by the share `false_alarms` of held-out normal images,
+      the share of anomalies that exceed it; `false_alarm_rate` is the share of the test's normal images that
+      do.
+
+    Args:
+      given: how many test images at most -> what is judged on.
+      to_model: images as the model takes them.
+      false_alarms: in (0, 1).
+      facts: what protocols say besides.
+    """
+    asked: dict[int, Given] = {}
+
+    def conditions(most: int) -> dict[str, np.ndarray]:
+        one = given(most)
+        together = to_model(np.concatenate([one.test, one.held_out]))
+        asked[len(together)] = one
+        return {"image": together}
+
+    def results(found: Mapping[str, np.ndarray], labels: None) -> dict[str, dict[str, Any]]:
+        del labels
+        scores = found["score"].astype(np.float64)
+        if not np.isfinite(scores).all():
+            raise RunError("the model answers with NaN or infinity; choose an earlier one with --checkpoint=")
+        one = asked[len(scores)]
+        count, truth = len(one.test), one.anomalous
+        normal = one.normal(FITTED)
+        others = {"pca": pca_scores(normal, one.test), "isolation_forest": isolation_scores(normal, one.test)}
+        others = {name: other for name, other in others.items() if other is not None}
+        scores, held = scores[:count], scores[count:]
+        protocol = {
+            "test_images": count,
+            "anomalies": int(truth.sum()),
+            "baselines": f"fitted to {len(normal)} normal images, PCA of {PCA_COMPONENTS} components",
+            **facts,
+        }
+        if "isolation_forest" not in others:
+            protocol["isolation_forest"] = "not measured, as scikit-learn is not installed (ganjax[anomaly])"
+        results = {}
+        for name, measure in {"roc_area": roc_area, "average_precision": average_precision}.items():
+            beside = {other: measure(by, truth) for other, by in others.items()}
+            results[name] = {"value": measure(scores, truth), **beside, "protocol": protocol}
+        threshold = threshold_at(held, false_alarms)
+        results["detection"] = {
+            "value": float(np.mean(scores[truth] > threshold)),
+            "false_alarm_rate": float(np.mean(scores[~truth] > threshold)),
+            "threshold": threshold,
+            "protocol": {**protocol, "held_out": len(held), "false_alarms": false_alarms},
+        }
+        return results
+
+    def verdict(results: Mapping[str, dict[str, Any]]) -> list[str]:
+        area = results["roc_area"]
+        return [
+            f"roc_area: {area['value']:.4g} is not above that of {name}, {area[name]:.4g}"
+            for name in ("pca", "isolation_forest")
+            if name in area and not area["value"] > area[name]
+        ]
+
+    return Judge(("roc_area", "average_precision", "detection"), results, verdict, conditions)

@@ -1,0 +1,172 @@
+"""What the experiments that find anomalies have in common: settings, data, stages, and their judge."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from ganjax import data, optim
+from ganjax.config import setting
+from ganjax.data.labelled import labels_of
+from ganjax.data.normal import Normal, classes_of
+from ganjax.errors import RunError, UsageError
+from ganjax.families import inversion
+from ganjax.families.recipe import Recipe
+from ganjax.gan import Experiment, Judge, Stage
+from ganjax.metrics import anomaly
+from ganjax.nets.dcgan import DCGANDiscriminator, DCGANGenerator, stages_for
+from ganjax.nets.encoder import ConvEncoder
+
+HELD = 2000  # held-out normal images that the threshold is chosen on, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class AnomalyRecipe:
+    """f-AnoGAN: a WGAN-GP with DCGAN's networks on normal images, and then an encoder into its generator."""
+
+    dataset: str = setting("mnist", "a TFDS name, or a path to a folder or an .npz")
+    image_size: int | tuple[int, int] | None = setting(
+        None, "height and width, or one for both; none: as the images are", minimum=1, maximum=4096
+    )
+    channels: int | None = setting(None, "of the images; none: the set's own", choices=(1, 3, 4))
+    normal: str = setting("", "classes that are normal, as in 0-8 or 1,3, or their names; empty: all images")
+    held_out: float = setting(
+        0.1, "share of the normal images that the threshold is chosen on", above=0.0, below=1.0
+    )
+    false_alarms: float = setting(
+        0.05, "share of normal images that the evaluation's threshold lets be alarms", above=0.0, below=1.0
+    )
+
+    batch_size: int = setting(64, "of the global batch", minimum=2, maximum=2**20)
+    steps: int = setting(14_000, "batches to train on, of both stages", minimum=2, maximum=2**31 - 1)
+    encoder_steps: int = setting(4000, "of them, the last, for the encoder", minimum=1)
+    seeds: int = setting(
+        1, "runs that are trained in one, with seeds from --seed on", minimum=1, maximum=1000
+    )
+    dtype: Literal["float32", "bfloat16"] = setting("float32", "for compute")
+    latent_size: int = setting(128, "entries of a latent", minimum=1, maximum=65_536)
+    width: int = setting(64, "channels at half the image's size", minimum=1, maximum=65_536)
+    hidden: int = setting(256, "units of a dense layer next to the smallest maps; 0: without", minimum=0)
+
+    learning_rate: float = setting(
+        5e-4, "of generator and critic; falls to 0 in the second half of theirs", above=0.0
+    )
+    critic_steps: int = setting(5, "steps of the critic to one of the generator", minimum=1)
+    gradient_penalty: float = setting(10.0, "weight of the gradient penalty", above=0.0)
+    ema_decay: float = setting(0.999, "of the averaged generator; 0: no average", minimum=0.0, below=1.0)
+    encoder_learning_rate: float = setting(5e-4, "of the encoder; falls to 0 in the second half", above=0.0)
+    kappa: float = setting(1.0, "weight of the features' residual in the score", minimum=0.0)
+
+    def __post_init__(self) -> None:
+        if self.steps - self.encoder_steps < self.critic_steps:
+            raise ValueError(
+                f"--config.encoder_steps={self.encoder_steps}: expected at most "
+                f"{self.steps - self.critic_steps}, so that of steps={self.steps} there are some before, and "
+                f"the generator moves, every critic_steps={self.critic_steps} of them"
+            )
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.dtype)
+
+    def first_stage(self, source: Normal, generator: nn.Module, discriminator: nn.Module) -> Experiment:
+        """The WGAN-GP on normal images."""
+        recipe = Recipe(
+            batch_size=self.batch_size,
+            steps=self.steps - self.encoder_steps,
+            seeds=self.seeds,
+            dtype=self.dtype,
+            latent_size=self.latent_size,
+            loss="wasserstein",
+            generator_learning_rate=self.learning_rate,
+            discriminator_learning_rate=self.learning_rate,
+            beta1=0.0,
+            beta2=0.9,
+            schedule="linear",
+            ema_decay=self.ema_decay,
+            discriminator_steps=self.critic_steps,
+            gradient_penalty=self.gradient_penalty,
+        )
+        return recipe.experiment(source, generator, discriminator)
+
+    def build(self, load: Callable = data.load) -> Experiment:
+        """The experiment, on images whose sides halve evenly. Raises ValueError for others."""
+        whole = self.load(load, "train")
+        classes = classes_of(self.normal, whole.class_names, self.dataset) if self.normal else ()
+        if self.normal and len(classes) == whole.num_classes:
+            raise ValueError(
+                f"--config.normal={self.normal}: expected fewer than all {len(classes)} classes, or no "
+                "image is an anomaly"
+            )
+        source = Normal(whole, classes or tuple(range(whole.num_classes)), self.held_out)
+        shape, stages = whole.image_shape, stages_for(whole.image_shape)
+        sizes: dict[str, Any] = {"width": self.width, "stages": stages, "dtype": self.compute_dtype}
+        generator = DCGANGenerator(shape, hidden=self.hidden, **sizes)
+        # No batch norm: the gradient penalty is each example's own, and so is a score
+        discriminator = DCGANDiscriminator(hidden=self.hidden, norm="none", **sizes)
+        first = self.first_stage(source, generator, discriminator)
+        base = first.stages[0]
+        rate = optim.linear_decay(self.encoder_learning_rate, self.encoder_steps // 2, self.encoder_steps)
+        gan = inversion.inversion(
+            base.gan,
+            generator,
+            discriminator,
+            ConvEncoder(self.latent_size, hidden=self.hidden, **sizes),
+            optimizer=optim.adam(rate),
+            kappa=self.kappa,
+        )
+
+        @functools.cache
+        def held() -> np.ndarray:
+            return whole.read(source.held_out[:HELD])["image"]
+
+        def anomaly_mode(command: Any) -> int:
+            from ganjax.cli import anomaly as mode  # here: to build an experiment needs no command line
+
+            return mode.run(command, shape, self.image_size is not None, held)
+
+        return first._replace(
+            stages=(
+                base._replace(gan=inversion.before_encoder(base.gan)),
+                Stage(gan, source, self.encoder_steps, self.batch_size, inversion.inherit),
+            ),
+            modes={"anomaly": anomaly_mode},
+            judge=self.judge(load, source, held),
+        )
+
+    def load(self, load: Callable[..., data.Dataset], split: str) -> data.Dataset:
+        """A split of the set."""
+        return load(self.dataset, split=split, image_size=self.image_size, channels=self.channels)
+
+    def judge(self, load: Callable, source: Normal, held: Callable[[], np.ndarray]) -> Judge:
+        """By the test split, whose images of other classes are the anomalies."""
+        try:
+            test = self.load(load, "test")
+        except (UsageError, RunError):
+            test = None  # there is no such split, or, where a run is only sampled from, no data
+
+        def given(most: int) -> anomaly.Given:
+            if test is None or not test.num_classes or len(source.classes) >= test.num_classes:
+                raise UsageError(
+                    f"{self.dataset}: there is nothing to be judged on: expected a test split with classes, "
+                    "and --config.normal= of some of them"
+                )
+            places = np.arange(min(most, test.num_examples))
+            anomalous = ~np.isin(labels_of(test)[places], source.classes)
+
+            def normal(most: int) -> np.ndarray:
+                return source.read(source.places[:most])["image"]
+
+            return anomaly.Given(test.read(places)["image"], anomalous, held(), normal)
+
+        facts = {"dataset": self.dataset, "split": "test", "normal": self.normal}
+        return anomaly.judge(
+            given,
+            lambda images: np.asarray(data.to_float(jnp.asarray(images))),
+            self.false_alarms,
+            facts,
+        )

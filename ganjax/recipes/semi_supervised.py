@@ -1,0 +1,187 @@
+"""What the experiments that learn from few labels have in common: settings, data, and how they are judged."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from ganjax import data, optim
+from ganjax.config import setting
+from ganjax.data.labelled import FewLabels, Labelled, Unlabelled
+from ganjax.data.rotated import rotated
+from ganjax.families import semi_supervised as family
+from ganjax.gan import Experiment, Stage
+from ganjax.metrics import classification
+from ganjax.nets.dcgan import DCGANGenerator, stages_for
+from ganjax.nets.semi_supervised import WeightNormConvNet
+
+
+@dataclasses.dataclass(frozen=True)
+class SemiSupervisedRecipe:
+    """The settings that all of them have."""
+
+    dataset: str = setting("mnist", "a labelled set: a TFDS name, or a path to a folder or an .npz")
+    image_size: int | tuple[int, int] | None = setting(
+        None, "height and width, or one for both; none: as the images are", minimum=1, maximum=4096
+    )
+    channels: int | None = setting(None, "of the images; none: the set's own", choices=(1, 3, 4))
+    labels_per_class: int = setting(10, "labelled examples of each class", minimum=1, maximum=2**31 - 1)
+    unlabelled_split: str = setting("train", "the split whose images come without labels")
+
+    batch_size: int = setting(
+        100, "labelled examples to a step, and as many unlabelled", minimum=2, maximum=2**20
+    )
+    steps: int = setting(18_000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    seeds: int = setting(
+        1, "runs that are trained in one, with seeds from --seed on", minimum=1, maximum=1000
+    )
+    evaluate_every: int = setting(
+        0, "measure on test images every so many steps; 0: never", minimum=0, maximum=2**31 - 1
+    )
+    dtype: Literal["float32", "bfloat16"] = setting("float32", "for compute")
+    latent_size: int = setting(100, "entries of a latent", minimum=1, maximum=65_536)
+
+    fake_class: Literal["implicit", "explicit"] = setting(
+        "implicit", "how generated images are told: by all K logits, or by one of their own"
+    )
+    generator_loss: Literal["feature_matching", "non_saturating"] = setting(
+        "feature_matching", "what the generator minimises"
+    )
+    unlabelled_weight: float = setting(1.0, "of telling real images from generated ones", minimum=0.0)
+    baseline: bool = setting(True, "trains the same network on the labels alone beside it, to compare with")
+
+    learning_rate: float = setting(3e-3, "of all players", above=0.0)
+    beta1: float = setting(0.5, "of Adam", minimum=0.0, below=1.0)
+    schedule: Literal["linear", "constant"] = setting("linear", "how the rate goes from decay_start on: to 0")
+    decay_start: float = setting(0.5, "share of the steps after which it does", minimum=0.0, below=1.0)
+    ema_decay: float = setting(
+        0.999, "of the averaged discriminator, which predicts; 0: the last", minimum=0.0, below=1.0
+    )
+
+    def __post_init__(self) -> None:
+        if self.schedule == "constant" and self.decay_start != 0.5:
+            raise ValueError(
+                f"--config.decay_start={self.decay_start}: expected 0.5, as it does nothing with "
+                "schedule=constant"
+            )
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.dtype)
+
+    def load(self, load: Callable[..., data.Dataset], split: str) -> data.Dataset:
+        """A split of the set."""
+        return load(self.dataset, split=split, image_size=self.image_size, channels=self.channels)
+
+    def experiment(
+        self,
+        load: Callable[..., data.Dataset],
+        generator: Callable[[tuple[int, int, int]], nn.Module],
+        discriminator: Callable[[int, int], nn.Module],
+        *,
+        degrees: float | None = None,
+        classify: bool = True,
+        regression_weight: float = 1.0,
+    ) -> Experiment:
+        """An experiment of one stage.
+
+        Args:
+          load: `ganjax.data.load` or the like.
+          generator: image shape -> network.
+          discriminator: logits, targets -> network.
+          degrees: images are turned by at most so much, and the angle is predicted; None: they are not.
+          classify: classes are predicted.
+          regression_weight: of the angle's squared error, as a share of `degrees`.
+        """
+        sets = {
+            split: self.load(load, split) for split in dict.fromkeys(("train", self.unlabelled_split, "test"))
+        }
+        names = sets["train"].class_names
+        if degrees is not None:
+            sets = {split: rotated(dataset, degrees) for split, dataset in sets.items()}
+        source = FewLabels(
+            Labelled(sets["train"], self.labels_per_class), Unlabelled(sets[self.unlabelled_split])
+        )
+        test = sets["test"]
+        if test.class_names != names or not self.unlabelled_split or self.unlabelled_split == "test":
+            raise ValueError(
+                f"--config.dataset={self.dataset}, unlabelled_split={self.unlabelled_split}: expected a test "
+                "split of the same classes, which is not trained on"
+            )
+        if not classify and self.fake_class == "explicit":
+            raise ValueError("--config.fake_class=explicit: expected implicit, as no classes are learned")
+        num_classes, num_targets = len(names) if classify else 0, 0 if degrees is None else 1
+        falls = self.schedule == "linear"
+        start = round(self.decay_start * self.steps)
+        rate = optim.linear_decay(self.learning_rate, start, self.steps) if falls else self.learning_rate
+        players = ("generator", "discriminator", *(("baseline",) if self.baseline else ()))
+        gan = family.semi_supervised(
+            generator(source.image_shape),
+            discriminator(family.outputs_for(num_classes, self.fake_class), num_targets),
+            latent_size=self.latent_size,
+            optimizers={player: optim.adam(rate, self.beta1) for player in players},
+            num_classes=num_classes,
+            num_targets=num_targets,
+            generator_loss=self.generator_loss,
+            unlabelled_weight=self.unlabelled_weight,
+            regression_weight=regression_weight,
+            ema_decay=optim.ema_decay(self.ema_decay) if self.ema_decay else None,
+            baseline=self.baseline,
+        )
+
+        @functools.cache
+        def examples(most: int) -> dict[str, np.ndarray]:
+            return test.read(np.arange(min(most, test.num_examples)))
+
+        def images(most: int) -> np.ndarray:
+            return np.asarray(data.to_float(jnp.asarray(examples(most)["image"])))
+
+        def classify_mode(command: Any) -> int:
+            from ganjax.cli import classify  # here: to build an experiment needs no command line
+
+            return classify.run(
+                command, source.image_shape, self.image_size is not None, names if classify else (), degrees
+            )
+
+        return Experiment(
+            (Stage(gan, source, self.steps, self.batch_size),),
+            seeds=self.seeds,
+            modes={"classify": classify_mode},
+            judge=classification.judge(
+                images,
+                examples,
+                class_names=names if classify else (),
+                unit=degrees,
+                baseline=self.baseline,
+                facts={"dataset": self.dataset, "split": "test", "labels_per_class": self.labels_per_class},
+            ),
+            evaluate_every=self.evaluate_every,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvRecipe(SemiSupervisedRecipe):
+    """Of images in colour: convolutions with weight normalisation and dropout, and DCGAN's generator."""
+
+    learning_rate: float = setting(3e-4, "of all players", above=0.0)
+    width: int = setting(96, "channels of the discriminator's first layers", minimum=1, maximum=65_536)
+    generator_width: int = setting(128, "channels at half the image's size", minimum=1, maximum=65_536)
+    input_dropout: float = setting(0.2, "share of pixels that are dropped", minimum=0.0, below=1.0)
+    dropout: float = setting(0.5, "share of activations that are dropped", minimum=0.0, below=1.0)
+
+    def build(self, load: Callable[..., data.Dataset] = data.load) -> Experiment:
+        """The experiment. Raises ValueError for images that do not fit the networks."""
+
+        def generator(shape: tuple[int, int, int]) -> nn.Module:
+            return DCGANGenerator(shape, self.generator_width, stages_for(shape), dtype=self.compute_dtype)
+
+        def discriminator(outputs: int, targets: int) -> nn.Module:
+            return WeightNormConvNet(
+                outputs, targets, self.width, self.input_dropout, self.dropout, dtype=self.compute_dtype
+            )
+
+        return self.experiment(load, generator, discriminator)

@@ -1,0 +1,213 @@
+"""The losses of semi-supervised learning, by networks worked out by hand, and that no label leaks."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ganjax import optim, random
+from ganjax.checkpoint import fingerprint
+from ganjax.data.dataset import Dataset
+from ganjax.data.labelled import FewLabels, Labelled, Unlabelled
+from ganjax.data.sampling import epoch_order
+from ganjax.families.semi_supervised import outputs_for, real_logit, semi_supervised
+from ganjax.gan import Context
+from ganjax.loop import stage_key
+from ganjax.parallel import Arrangement, Runner
+from ganjax.step import create_state
+from tests.doubles import compiled_fast
+
+__all__ = ["compiled_fast"]  # the fixture
+
+KEY = jax.random.key(0)
+
+
+class Linear(nn.Module):
+    """x @ kernel: K logits and T targets, of features that are the pixels."""
+
+    outputs: int
+    targets: int
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = x.reshape(x.shape[0], -1)
+        self.sow("intermediates", "features", x)
+        y = nn.Dense(self.outputs + self.targets, use_bias=False)(x)
+        return y[:, : self.outputs], y[:, self.outputs :]
+
+
+class Generator(nn.Module):
+    @nn.compact
+    def __call__(self, latents, labels, *, train):
+        assert labels is None
+        return jnp.tanh(nn.Dense(4)(latents)).reshape(-1, 2, 2, 1)
+
+
+def made(num_classes=3, num_targets=0, fake_class="implicit", **options):
+    players = ("generator", "discriminator", "baseline")
+    return semi_supervised(
+        Generator(),
+        Linear(outputs_for(num_classes, fake_class), num_targets),
+        latent_size=2,
+        optimizers=dict.fromkeys(players, optim.adam(1e-2)),
+        num_classes=num_classes,
+        num_targets=num_targets,
+        **options,
+    )
+
+
+def batch(n=4):
+    draw = np.random.default_rng(0)
+    images = draw.uniform(-1, 1, (2, n, 2, 2, 1)).astype(np.float32)
+    target = draw.uniform(-1, 1, (n, 1)).astype(np.float32)
+    labelled = {"image": images[0], "label": np.array([0, 1, 2, 1][:n]), "target": target}
+    return {"labelled": labelled, "unlabelled": {"image": images[1]}}
+
+
+def losses_of(gan, given):
+    state = create_state(gan, KEY, given)
+    context = Context(KEY, jnp.arange(4))
+    found = {p.player: p.loss(state.params[p.player], state, given, context) for p in gan.phases}
+    return state, {player: (float(value), effects.metrics) for player, (value, effects) in found.items()}
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+def log_shares(logits):
+    return logits - np.log(np.exp(logits).sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize("fake_class", ["implicit", "explicit"])
+def test_classification_by_hand(fake_class):
+    given = batch()
+    gan = made(fake_class=fake_class, unlabelled_weight=0.5)
+    state, found = losses_of(gan, given)
+    kernel = np.asarray(state.params["discriminator"]["Dense_0"]["kernel"])
+    np.testing.assert_array_equal(state.params["baseline"]["Dense_0"]["kernel"], kernel)
+    assert kernel.shape == (4, 3 + (fake_class == "explicit"))
+    keys = random.per_example(random.stream(KEY, "z"), jnp.arange(4))
+    g = state.params["generator"]
+    fake = np.asarray(Generator().apply({"params": g}, random.normal(keys, (2,)), None, train=True))
+    labelled, real, unreal = (
+        x.reshape(4, 4) @ kernel for x in (given["labelled"]["image"], given["unlabelled"]["image"], fake)
+    )
+    # The fake class as the paper has it: a logit of 0 behind the K, or one of its own.
+    with_fake = [
+        x if fake_class == "explicit" else np.concatenate([x, np.zeros((4, 1))], 1) for x in (real, unreal)
+    ]
+    shares = [np.exp(log_shares(x)) for x in with_fake]
+    apart = 0.5 * (-np.log(1 - shares[0][:, 3]).mean() - np.log(shares[1][:, 3]).mean())
+    wrong = -log_shares(labelled)[np.arange(4), given["labelled"]["label"]].mean()
+    value, metrics = found["discriminator"]
+    assert value == pytest.approx(wrong + 0.5 * apart, rel=1e-5)
+    assert float(metrics["discriminator_loss"]) == pytest.approx(apart, rel=1e-5)
+    assert found["baseline"][0] == pytest.approx(wrong, rel=1e-5)
+    matched = np.square(given["unlabelled"]["image"].mean(0) - fake.mean(0)).sum()
+    assert found["generator"][0] == pytest.approx(matched, rel=1e-5)
+    # And predictions are of the K classes alone.
+    predicted = gan.sample(state, None, {"image": given["labelled"]["image"]})
+    expected = np.exp(log_shares(labelled[:, :3]))
+    np.testing.assert_allclose(predicted["probabilities"], expected, rtol=1e-5)
+    assert set(predicted) == {"probabilities", "baseline_probabilities"}
+
+
+def test_regression_by_hand():
+    given = batch()
+    gan = made(0, 1, generator_loss="non_saturating", regression_weight=3.0)
+    state, found = losses_of(gan, given)
+    kernel = np.asarray(state.params["discriminator"]["Dense_0"]["kernel"])
+    assert kernel.shape == (4, 2)
+    off = given["labelled"]["image"].reshape(4, 4) @ kernel[:, 1:] - given["labelled"]["target"]
+    assert found["baseline"][0] == pytest.approx(3 * np.square(off).mean(), rel=1e-5)
+    predicted = gan.sample(state, None, {"image": given["labelled"]["image"]})
+    np.testing.assert_allclose(predicted["targets"] - given["labelled"]["target"], off, rtol=1e-4, atol=1e-6)
+    assert set(predicted) == {"targets", "baseline_targets"}
+
+
+def test_both_and_averages():
+    gan = made(3, 1, ema_decay=lambda step: jnp.float32(0.5))
+    state, found = losses_of(gan, batch())
+    metrics = found["discriminator"][1]
+    assert {"labelled_loss", "labelled_error", "labelled_squared_error"} <= set(metrics)
+    assert set(state.ema) == {"discriminator", "baseline"}
+    other = state.replace(ema=jax.tree.map(lambda x: 2 * x, state.ema))
+    image = {"image": batch()["labelled"]["image"]}
+    np.testing.assert_allclose(
+        gan.sample(other, None, image)["targets"], 2 * gan.sample(state, None, image)["targets"], rtol=1e-5
+    )
+    keys = random.from_seeds(jnp.arange(3))
+    assert gan.sample(state, keys).shape == (3, 2, 2, 1)
+    assert gan.latents is not None
+    np.testing.assert_array_equal(gan.sample(state, None, latents=gan.latents(keys)), gan.sample(state, keys))
+    with pytest.raises(ValueError, match="takes no labels"):
+        gan.sample(state, keys, jnp.arange(3))
+
+
+def test_the_real_logit_is_a_sum_of_exponentials():
+    logits = jnp.log(jnp.array([[1.0, 2.0, 5.0, 4.0]]))
+    assert float(real_logit(logits[:, :3], 3)[0]) == pytest.approx(np.log(8), rel=1e-6)
+    assert float(real_logit(logits, 3)[0]) == pytest.approx(np.log(2), rel=1e-5)
+    assert float(real_logit(logits[:, 3:], 0)[0]) == pytest.approx(np.log(4), rel=1e-6)
+    with pytest.raises(ValueError, match="expected classes, targets or both"):
+        made(0, 0)
+
+
+def fingerprint_with(labels) -> str:
+    """Of three steps on images whose labels are these."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 2, 2, 1)).astype(np.uint8)
+
+    def fetch(indices):
+        return {"image": images[indices], "label": labels[indices]}
+
+    dataset = Dataset("toy", "train", (2, 2, 1), 3, ("a", "b", "c"), 60, fetch)
+    source = FewLabels(Labelled(dataset, 4), Unlabelled(dataset))
+    runner = Runner(Arrangement("none", tuple(jax.devices()[:1])), made(), source.transform, 8, 3)
+    key = stage_key(5, 0)
+    state = runner.put(runner.create(key, source.example(8)))
+    for step in range(3):
+        raw = source.read(source.indices(5, 8 * step, 8))
+        state, _ = runner.step(state, raw, key, step)
+    return fingerprint(runner.get(state))
+
+
+def test_labels_of_what_is_not_labelled_do_not_matter():
+    """Every label but those of the chosen examples is another, and the bits are the same."""
+    labels = np.random.default_rng(1).integers(0, 3, 60).astype(np.int32)
+    before = fingerprint_with(labels)
+    dataset = Dataset(
+        "toy", "train", (2, 2, 1), 3, ("a", "b", "c"), 60, lambda i: {"image": i, "label": labels[i]}
+    )
+    joined = FewLabels(Labelled(dataset, 4), Unlabelled(dataset))
+    chosen = set(joined.indices(5, 0, 60)["labelled"].tolist())
+    assert len(chosen) == 12
+    # In the order in which the choice is made, what is passed over belongs to a class that is complete: so
+    # the choice stays if it is of the class that was complete first. Behind the last chosen one all is free.
+    order = order_of_choice(labels, chosen)
+    last = max(i for i, place in enumerate(order) if place in chosen)
+    counts, complete, changed = [0, 0, 0], None, labels.copy()
+    for i, place in enumerate(order):
+        if place in chosen:
+            counts[labels[place]] += 1
+            complete = labels[place] if complete is None and counts[labels[place]] == 4 else complete
+        elif i < last:
+            changed[place] = complete
+        else:
+            changed[place] = (labels[place] + 1) % 3
+    assert (changed != labels).sum() > 30
+    assert fingerprint_with(changed) == before
+    changed[next(iter(chosen))] = (labels[next(iter(chosen))] + 1) % 3
+    assert fingerprint_with(changed) != before  # those of the labelled do
+
+
+def order_of_choice(labels: np.ndarray, chosen: set[int]) -> list[int]:
+    """The order in which the set is gone through, of which the first of each class are the chosen."""
+    from ganjax.data.labelled import _seed as seed_of_choice
+    from ganjax.data.zip import _seed as seed_of_part
+
+    order = epoch_order(60, seed_of_choice(seed_of_part(5, "labelled")), 0)
+    firsts = np.concatenate([order[labels[order] == label][:4] for label in range(3)])
+    assert set(firsts.tolist()) == chosen
+    return order.tolist()

@@ -1,0 +1,98 @@
+import importlib.util
+
+import numpy as np
+import pytest
+
+from ganjax.errors import RunError, UsageError
+from ganjax.metrics import anomaly
+from ganjax.metrics.anomaly import average_precision, isolation_scores, pca_scores, roc_area, threshold_at
+
+DRAW = np.random.default_rng(0)
+SCORES = np.array([0.1, 0.4, 0.35, 0.8])
+TRUTH = np.array([False, False, True, True])
+
+
+def test_the_area_by_hand():
+    # Of the four pairs of an anomaly and a normal image three are the right way round.
+    assert roc_area(SCORES, TRUTH) == 0.75
+    assert roc_area(np.ones(4), TRUTH) == 0.5
+    assert roc_area(np.array([1.0, 2.0, 2.0, 3.0]), TRUTH) == pytest.approx(3.5 / 4)  # a tie is half
+
+
+def test_average_precision_by_hand():
+    # From above: right (1 of 1), wrong, right (2 of 3).
+    assert average_precision(SCORES, TRUTH) == pytest.approx((1 + 2 / 3) / 2)
+    # Equal scores are one threshold: all four are taken, two of them right.
+    assert average_precision(np.ones(4), TRUTH) == 0.5
+
+
+def test_areas_are_those_of_all_pairs():
+    scores, truth = DRAW.integers(0, 20, 300).astype(float), DRAW.random(300) < 0.3
+    pairs = scores[truth][:, None] - scores[~truth][None]
+    assert roc_area(scores, truth) == pytest.approx(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
+
+
+@pytest.mark.parametrize(
+    ("scores", "truth"),
+    [(SCORES, TRUTH[:3]), (SCORES * np.inf, TRUTH), (SCORES, TRUTH | True), (SCORES, TRUTH.astype(int))],
+)
+def test_what_does_not_fit(scores, truth):
+    with pytest.raises(ValueError, match=r"scores|all images"):
+        roc_area(scores, truth)
+
+
+def test_the_threshold_lets_no_more_alarms_through():
+    normal = DRAW.permutation(100) / 100
+    for rate in (0.01, 0.05, 0.5):
+        assert np.mean(normal > threshold_at(normal, rate)) == pytest.approx(rate)
+    with pytest.raises(UsageError, match=r"at a rate of 0\.001: 100 normal images are held out"):
+        threshold_at(normal, 0.001)
+    with pytest.raises(UsageError, match="above 0 and below 1"):
+        threshold_at(normal, 0.0)
+
+
+@pytest.mark.parametrize("most", [4096, 10])
+def test_pca_leaves_what_normal_images_do_not_have(monkeypatch, most):
+    """By the covariance, and by the images' products."""
+    monkeypatch.setattr(anomaly, "LARGEST_COVARIANCE", most)
+    axes = DRAW.normal(size=(2, 36))
+    normal = np.clip(128 + 20 * DRAW.normal(size=(200, 2)) @ axes, 0, 255).astype(np.uint8)
+    other = np.clip(128 + 20 * DRAW.normal(size=(20, 36)), 0, 255).astype(np.uint8)
+    scores = pca_scores(
+        normal.reshape(-1, 6, 6, 1), np.concatenate([normal[:20], other]).reshape(-1, 6, 6, 1), 2
+    )
+    assert scores[:20].max() < scores[20:].min()
+
+
+def test_isolation_forest():
+    images = DRAW.integers(100, 110, (300, 4, 4, 1)).astype(np.uint8)
+    scores = isolation_scores(images, np.concatenate([images[:10], 255 - images[:10]]))
+    if importlib.util.find_spec("sklearn") is None:
+        assert scores is None
+    else:
+        assert scores is not None
+        assert scores[:10].max() < scores[10:].min()
+
+
+def test_judge():
+    test = DRAW.integers(0, 10, (40, 4, 4, 1)).astype(np.uint8)
+    test[:10] += 100
+    truth = np.arange(40) < 10
+    one = anomaly.Given(test, truth, test[10:30], lambda most: test[10:][:most])
+    made = anomaly.judge(lambda most: one, lambda x: x / 255, 0.1, {"normal": "0-8"})
+    assert made.conditions is not None
+    assert made.conditions(100)["image"].shape == (60, 4, 4, 1)
+    scores = np.concatenate([np.where(truth, 2.0, 0.0), np.linspace(0, 1, 20)])
+    found = made.results({"score": scores}, None)
+    assert set(found) == set(made.metrics)
+    assert found["roc_area"]["value"] == found["average_precision"]["value"] == 1
+    assert 0 <= found["roc_area"]["pca"] <= 1
+    assert found["roc_area"]["protocol"]["anomalies"] == 10
+    detection = found["detection"]
+    assert (detection["value"], detection["false_alarm_rate"]) == (1, 0)
+    assert detection["threshold"] == pytest.approx(17 / 19)
+    assert made.verdict is not None
+    worse = {"roc_area": {"value": 0.5, "pca": 0.6, "isolation_forest": 0.4}}
+    assert made.verdict(worse) == ["roc_area: 0.5 is not above that of pca, 0.6"]
+    with pytest.raises(RunError, match="NaN"):
+        made.results({"score": scores * np.nan}, None)
