@@ -25,7 +25,7 @@ class Config(StyleGAN2Recipe):
         32, "height and width, or one for both; none: as the images are", minimum=1, maximum=4096
     )
     channels: int | None = setting(3, "of the images; none: the set's own", choices=(1, 3, 4))
-    steps: int = setting(20_000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(6_000, "batches to train on", minimum=1, maximum=2**31 - 1)
     r1: float | None = setting(
         0.1,
         "gamma of the gradient penalty at real images; none: 0.0002 * pixels / batch; 0: off",

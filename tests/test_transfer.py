@@ -13,7 +13,7 @@ from ganjax.families.recipe import layers_of
 from ganjax.gan import GanState
 from ganjax.nets.stylegan2 import StyleGAN2Discriminator
 from ganjax.transfer import read, with_weights
-from tests.cli.command_line import runner, train
+from tests.cli.command_line import TOY, runner, train
 
 
 def state_of(value: float, ema: bool = True) -> GanState:
@@ -78,8 +78,9 @@ def test_the_command(capsys, tmp_path):
     # Going on, nothing is taken again; and without the flag it is another run.
     again = train(run, tmp_path / "new", "--seed=5", "--steps=2", f"--init_from={tmp_path / 'old'}")
     assert "arrays from" not in again.out + again.err
-    answer = run("--experiment=" + "x", f"--init_from={tmp_path}", "--mode=sample")
+    answer = run(f"--experiment={TOY}", f"--workdir={tmp_path / 'new'}", "--mode=sample", "--init_from=x")
     assert answer.code == 2
+    assert "--init_from" in answer.err
 
 
 def test_where_there_is_nothing(tmp_path):
