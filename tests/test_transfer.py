@@ -63,6 +63,7 @@ def test_nothing_fits():
         taken({"params/generator/a": np.full(2, 1, np.float16), "stats/generator/mean": np.zeros(1)})
 
 
+@pytest.mark.slow
 def test_the_command(capsys, tmp_path):
     run = runner(capsys)
     train(run, tmp_path / "old", "--steps=1")
