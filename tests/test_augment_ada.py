@@ -57,8 +57,8 @@ def test_the_wavelets(filter, moments):
     "channels", [3, pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
 )
 def test_nothing_happens_at_0(channels):
-    images = some(3, 8, 6, channels)
-    found = augment_ada.ada(ALL)(jnp.asarray(images), keys_of(3), 0.0)
+    images = jnp.asarray(some(3, 8, 6, channels))
+    found = augment_ada.ada(ALL)(images, keys_of(3), 0.0)
     np.testing.assert_allclose(found, images, rtol=1e-9, atol=1e-9)
     assert augment_ada.ada("")(images, keys_of(3), 1.0) is images
 

@@ -33,6 +33,11 @@ SMALL: dict[str, Any] = {
 }
 
 
+def recipe(**changes: Any) -> StyleGAN2Recipe:
+    settings: dict[str, Any] = SMALL | changes
+    return StyleGAN2Recipe(**settings)
+
+
 def test_what_follows_from_the_images():
     auto = StyleGAN2Recipe(batch_size=32).resolved(256, 256)
     assert auto.r1 == pytest.approx(0.0002 * 256**2 / 32)
@@ -50,14 +55,14 @@ def test_what_follows_from_the_images():
 
 
 def test_when_it_is_regularized():
-    gan = StyleGAN2Recipe(**SMALL | {"r1_every": 16, "path_length_every": 4}).build().stages[0].gan
+    gan = recipe(r1_every=16, path_length_every=4).build().stages[0].gan
     assert [phase.player for phase in gan.phases] == ["discriminator"] * 2 + ["generator"] * 2
     due = [[step for step in range(33) if phase.due(step)] for phase in gan.phases]
     assert due[1] == [15, 31]
     assert due[3] == [3, 7, 11, 15, 19, 23, 27, 31]
-    assert StyleGAN2Recipe(**SMALL).lazy_intervals() == {"generator": 2}  # gamma is not known yet
-    assert StyleGAN2Recipe(**SMALL, r1=1.0).lazy_intervals() == {"generator": 2, "discriminator": 4}
-    none = StyleGAN2Recipe(**SMALL | {"path_length": 0.0, "r1": 0.0, "r1_every": 16})
+    assert recipe().lazy_intervals() == {"generator": 2}  # gamma is not known yet
+    assert recipe(r1=1.0).lazy_intervals() == {"generator": 2, "discriminator": 4}
+    none = recipe(path_length=0.0, r1=0.0, r1_every=16)
     assert len(none.build().stages[0].gan.phases) == 2
     assert none.lazy_intervals() == {}
 
@@ -75,7 +80,7 @@ def test_when_it_is_regularized():
 )
 def test_settings_that_do_not_fit(changes, text):
     with pytest.raises(ValueError, match=text):
-        StyleGAN2Recipe(**SMALL | changes).build()
+        recipe(**changes).build()
 
 
 @pytest.mark.slow
@@ -87,7 +92,7 @@ def test_what_it_remembers(kind, tmp_path):
     states = {}
     for name, layout, stops in (("whole", "none", [None]), ("parts", kind, [1, 3, None])):
         checkpoints = Checkpoints(tmp_path / name)
-        experiment = StyleGAN2Recipe(**SMALL).build()
+        experiment = recipe().build()
         for stop in stops:
             result = loop.train(
                 experiment,
