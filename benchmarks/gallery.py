@@ -151,7 +151,8 @@ def _hardware(record: Mapping[str, Any]) -> str:
     kinds = [f"{devices.count(kind)} x {kind}" for kind in dict.fromkeys(devices) if kind != "cpu"]
     kinds += [record["processor"]] if record.get("processor") else []
     cores = record.get("cores")
-    return ", ".join([*kinds, *([f"{cores} cores"] if cores else [])]) or "not recorded"
+    counted = [f"{cores} cores" if cores > 1 else "1 core"] if cores else []
+    return ", ".join([*kinds, *counted]) or "not recorded"
 
 
 def _evaluated(folder: pathlib.Path, command: str) -> list[str]:

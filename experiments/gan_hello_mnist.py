@@ -26,7 +26,7 @@ class Config(ImageRecipe):
     generator_learning_rate: float = setting(5e-4, "of the generator", above=0.0)
     discriminator_learning_rate: float = setting(2e-3, "of the discriminator", above=0.0)
     schedule: str = schedule_setting("linear")
-    r1: float = setting(5.0, "gamma of the gradient penalty at real images; 0: off", minimum=0.0)
+    r1: float = setting(2.0, "gamma of the gradient penalty at real images; 0: off", minimum=0.0)
     width: float = setting(0.125, "share of the generator's 6,272 and 12,544 units", above=0.0, maximum=4.0)
     discriminator_hidden: tuple[int, ...] = setting((128,), "units of the discriminator's layers", minimum=1)
     generator_norm: Literal["none", "batch", "virtual"] = setting("none", "normalisation in the generator")

@@ -212,15 +212,16 @@ class StyleGenerator(nn.Module):
             others = self.mapping(drawn.others)
 
         def after(x: Tensor, number: int) -> Tensor:
-            strength = self.get_submodule(f"noise_{number}").weight.view(1, -1, 1, 1)
-            x = torch.addcmul(x, drawn.noise[number], strength)
-            x = F.leaky_relu(x + self.get_submodule(f"bias_{number}").weight.view(1, -1, 1, 1), 0.2)
+            strength, bias = (
+                self.get_parameter(f"{name}_{number}.weight").view(1, -1, 1, 1) for name in ("noise", "bias")
+            )
+            x = F.leaky_relu(torch.addcmul(x, drawn.noise[number], strength) + bias, 0.2)
             own = torch.where(number < drawn.first, style, others) if self.training else style
             return self.get_submodule(f"adain_{number}")(x, own)
 
         constant = self.constant.weight.permute(2, 0, 1).expand(len(latents), -1, -1, -1)
         x = after(constant.contiguous(memory_format=torch.channels_last), 0)
-        x = after(self.conv(x), 1)
+        x = after(self.get_submodule("conv")(x), 1)
         for level in range(1, self.levels + 1):
             x = self.get_submodule(f"up_{level}")(F.interpolate(x, scale_factor=2))
             x = after(self.blur(x), 2 * level)

@@ -20,9 +20,8 @@ from ganjax.layers.channels import add_bias
 from ganjax.layers.conv import conv, conv_pool, upsample_conv
 from ganjax.layers.resample import downsample, upsample
 
-# What a CPU computes as a product of patches: outputs of so many pixels, and convolutions of fewer channels,
-# for which there is neither a form of `lowering`'s nor a fast one of XLA's.
-SMALL, NARROW = 64, 48
+# Outputs of so many pixels a CPU computes as a product of patches.
+SMALL = 64
 
 SQRT2 = math.sqrt(2.0)  # He's gain, before a rectifier
 
@@ -114,8 +113,7 @@ class EqualizedConv(nn.Module):
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         operation = {"": conv, "up": upsample_conv, "down": conv_pool}[self.resample]
         pixels = x.shape[1] * x.shape[2] * {"": 1.0, "up": 4.0, "down": 0.25}[self.resample]
-        narrow = not self.resample and max(x.shape[3], self.features) < NARROW
-        if self.kernel_size > 1 and (pixels <= SMALL or narrow):
+        if self.kernel_size > 1 and pixels <= SMALL:
             small = functools.partial(by_patches, resample=self.resample)
             y = lax.platform_dependent(x, kernel, cpu=small, default=operation)
         else:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ganjax.layers import (
+    Embed,
     EqualizedConv,
     EqualizedDense,
     blur,
@@ -47,6 +48,21 @@ def rectified(x: jax.Array) -> jax.Array:
     return nn.leaky_relu(x, 0.2)
 
 
+def normalised_inputs(latents: jax.Array, labels: jax.Array | None, num_classes: int) -> jax.Array:
+    """Latents [n, Z] over their second moment, float32; where there are labels, int [n] or shares of the
+    classes [n, num_classes], their embedding of Z entries, normalised likewise, beside them: [n, 2 * Z].
+
+    For use inside a compact `__call__`: the layer is called "label". Raises ValueError for labels that do not
+    fit.
+    """
+    check_labels(num_classes, labels)
+    x = pixel_norm(latents.astype(jnp.float32))
+    if labels is None:
+        return x
+    embed = Embed(num_classes, latents.shape[-1], nn.initializers.normal(1.0), name="label")
+    return jnp.concatenate([x, pixel_norm(embed(labels))], axis=-1)
+
+
 class ProgressiveGenerator(nn.Module):
     """PGGAN's generator: latents and pixels normalised, nearest upsampling, linear images.
 
@@ -58,6 +74,7 @@ class ProgressiveGenerator(nn.Module):
       blended: the level before is mixed in, by `alpha`.
       channel_base: channels at level 0 before the maximum, halved from level to level.
       channel_max: channels at most.
+      num_classes: 0 for an unconditional GAN.
       dtype: for compute; parameters and images are float32.
     """
 
@@ -66,6 +83,7 @@ class ProgressiveGenerator(nn.Module):
     blended: bool = False
     channel_base: int = 4096
     channel_max: int = 512
+    num_classes: int = 0
     dtype: jnp.dtype | None = None
 
     @nn.compact
@@ -77,15 +95,18 @@ class ProgressiveGenerator(nn.Module):
         train: bool,
         alpha: jax.Array | float = 1.0,
     ) -> jax.Array:
-        """[n, Z] -> [n, H, W, C] float32. Raises ValueError for labels, and a shape that does not fit."""
-        check_labels(0, labels)
+        """[n, Z] and labels as of `normalised_inputs` -> [n, H, W, C] float32.
+
+        Raises:
+          ValueError: for labels or a shape that do not fit.
+        """
         height, width = base_of(self.shape, self.level)
 
         def after(x: jax.Array) -> jax.Array:
             return pixel_norm(rectified(x))
 
         channels = channels_at(0, self.channel_base, self.channel_max)
-        x = pixel_norm(latents.astype(jnp.float32))
+        x = normalised_inputs(latents, labels, self.num_classes)
         # A quarter of He's gain, as in the paper's code: the step of this wide layer is to be smaller.
         dense = EqualizedDense(height * width * channels, gain=SQRT2 / 4, dtype=self.dtype, name="dense")
         x = after(dense(x).reshape(-1, height, width, channels))

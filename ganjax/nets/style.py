@@ -8,15 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from ganjax import random
-from ganjax.layers import AdaIN, Embed, EqualizedConv, EqualizedDense, Noise, add_bias, blur, pixel_norm
-from ganjax.nets.parts import check_labels
-from ganjax.nets.progressive import BLUR, base_of, channels_at, rectified, to_image
+from ganjax.layers import AdaIN, EqualizedConv, EqualizedDense, Noise, add_bias, blur
+from ganjax.nets.progressive import BLUR, base_of, channels_at, normalised_inputs, rectified, to_image
 
 
 class Mapping(nn.Module):
-    """From latents to styles: dense layers whose learning rate is a hundredth.
-
-    A label's embedding is normalised as the latent is, and both go in side by side.
+    """From latents and labels to styles: dense layers whose learning rate is a hundredth.
 
     Attributes:
       features: S.
@@ -33,11 +30,7 @@ class Mapping(nn.Module):
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array | None = None) -> jax.Array:
         """[n, Z] and labels int [n], or shares of the classes [n, classes] -> [n, features] float32."""
-        check_labels(self.num_classes, labels)
-        x = pixel_norm(latents.astype(jnp.float32))
-        if labels is not None:
-            embed = Embed(self.num_classes, latents.shape[-1], nn.initializers.normal(1.0), name="label")
-            x = jnp.concatenate([x, pixel_norm(embed(labels))], axis=-1)
+        x = normalised_inputs(latents, labels, self.num_classes)
         for i in range(self.layers):
             x = rectified(EqualizedDense(self.features, multiplier=self.multiplier, name=f"dense_{i}")(x))
         return x

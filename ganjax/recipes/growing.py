@@ -41,6 +41,7 @@ class GrowingRecipe(ImageRecipe):
     )
     reset_optimizers: bool = setting(True, "optimizers start afresh at every size")
 
+    conditional: bool = setting(False, "images are of a class that is asked for; the set needs labels")
     latent_size: int = setting(512, "entries of a latent", minimum=1, maximum=65_536)
     generator_learning_rate: float = setting(1e-3, "of the generator", above=0.0)
     discriminator_learning_rate: float = setting(1e-3, "of the discriminator", above=0.0)
@@ -65,8 +66,9 @@ class GrowingRecipe(ImageRecipe):
 
     def classes_of(self, images: data.Dataset) -> int:
         """How many classes the networks are told of."""
-        del images
-        return 0
+        if self.conditional and not images.num_classes:
+            raise wrong(self, "conditional", f"false, as dataset={self.dataset!r} has no labels")
+        return images.num_classes if self.conditional else 0
 
     def levels(self, height: int, width: int) -> int:
         """How often the smallest images' sides are doubled. Raises ValueError for a size that is none of
@@ -157,13 +159,13 @@ class ProgressiveRecipe(GrowingRecipe):
     drift: float = setting(1e-3, "weight of the squared logits of real images; 0: off", minimum=0.0)
 
     def generator(self, shape: tuple[int, int, int], rung: Rung, num_classes: int) -> nn.Module:
-        del num_classes
         return ProgressiveGenerator(
             shape,
             rung.level,
             bool(rung.fade_steps),
             self.channel_base,
             self.channel_max,
+            num_classes,
             dtype=self.compute_dtype,
         )
 
@@ -185,7 +187,6 @@ class StyleRecipe(GrowingRecipe):
 
     r1: float = setting(10.0, "gamma of the gradient penalty at real images; 0: off", minimum=0.0)
 
-    conditional: bool = setting(False, "images are of a class that is asked for; the set needs labels")
     style_size: int = setting(512, "entries of a style", minimum=1, maximum=65_536)
     mapping_layers: int = setting(8, "dense layers from latents to styles", minimum=1, maximum=100)
     mapping_multiplier: float = setting(0.01, "of their learning rate", above=0.0)
@@ -193,11 +194,6 @@ class StyleRecipe(GrowingRecipe):
         0.9, "share of generated images with styles of two latents; 0: off", minimum=0.0, maximum=1.0
     )
     mean_decay: float = setting(0.995, "of the styles' running mean", minimum=0.0, below=1.0)
-
-    def classes_of(self, images: data.Dataset) -> int:
-        if self.conditional and not images.num_classes:
-            raise wrong(self, "conditional", f"false, as dataset={self.dataset!r} has no labels")
-        return images.num_classes if self.conditional else 0
 
     def generator(self, shape: tuple[int, int, int], rung: Rung, num_classes: int) -> nn.Module:
         return StyleGenerator(

@@ -21,7 +21,8 @@ from benchmarks.models import MODELS
 from benchmarks.peers import PEERS, progressive
 from benchmarks.peers.copying import copy_weights, count
 
-BATCH, LATENT, SMALL = 4, 5, {"channel_base": 8, "channel_max": 3}
+BATCH, LATENT = 4, 5
+SMALL: dict[str, Any] = {"channel_base": 8, "channel_max": 3}
 
 
 def like(form: Any) -> Any:

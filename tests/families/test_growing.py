@@ -139,7 +139,7 @@ def test_how_images_are_resized_is_asked_of_the_data():
     with pytest.raises(
         ValueError, match="resize=pad: expected crop, as it does nothing with image_size=None"
     ):
-        ProgressiveRecipe(**settings | {"image_size": None})
+        dataclasses.replace(ProgressiveRecipe(**settings), image_size=None)
 
 
 def test_images_that_are_enlarged_are_said_to_be(caplog):
@@ -150,7 +150,8 @@ def test_images_that_are_enlarged_are_said_to_be(caplog):
 
 def test_a_set_without_labels_has_no_classes_to_ask_for():
     unlabelled = dataclasses.replace(data.load("random", image_size=8), num_classes=0, class_names=())
-    config = StyleRecipe(**SMALL, steps=20, conditional=True)
+    config = ProgressiveRecipe(**SMALL, steps=20, conditional=True)
+    assert config.build().num_classes == 10
     with pytest.raises(
         ValueError, match="conditional=True: expected false, as dataset='random' has no labels"
     ):

@@ -144,11 +144,20 @@ def test_mixed_styles_are_of_two_latents():
 def test_labels():
     labels = np.array([0, 2, 1], np.int32)
     networks = (
-        StyleGenerator((4, 4, 1), 0, num_classes=3, **STYLE),
+        ProgressiveGenerator((4, 4, 1), 0, num_classes=3, **SMALL),
         ProgressiveDiscriminator(0, num_classes=3, **SMALL),
     )
-    (images, _), (logits, _) = shapes(*networks, (4, 4, 1), labels=labels)
+    (images, form), (logits, _) = shapes(*networks, (4, 4, 1), labels=labels)
     assert (images.shape, logits.shape) == ((3, 4, 4, 1), (3,))
+    params = form["params"]
+    assert (params["label"]["embedding"].shape, params["dense"]["kernel"].shape[0]) == ((3, 5), 10)
+    of_style = StyleGenerator((4, 4, 1), 0, num_classes=3, **STYLE)
+    (images, form), _ = shapes(of_style, networks[1], (4, 4, 1), labels=labels)
+    assert images.shape == (3, 4, 4, 1)
+    assert form["params"]["mapping"]["label"]["embedding"].shape == (3, 5)
+    same = np.zeros((2, 5), np.float32)
+    by_label, _ = run(networks[0], variables_of(networks[0], same, labels[:2]), same, labels[:2])
+    assert not np.allclose(by_label[0], by_label[1], atol=1e-3)
     x = np.random.default_rng(0).normal(size=(3, 4, 4, 1)).astype(np.float32)
     variables = variables_of(networks[1], x, labels)
     own, _ = run(networks[1], variables, x, labels)
