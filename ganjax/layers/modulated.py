@@ -13,7 +13,7 @@ from jax import lax
 from ganjax import random
 from ganjax.layers.channels import add_bias
 from ganjax.layers.conv import conv, conv_transpose
-from ganjax.layers.equalized import NARROW, SMALL, EqualizedDense, by_patches, equalized
+from ganjax.layers.equalized import SMALL, EqualizedDense, by_patches, equalized
 from ganjax.layers.resample import downsample_filtered, fir_filter, upfirdn
 
 FILTER = fir_filter([1, 3, 3, 1])
@@ -52,8 +52,7 @@ def filtered_conv(x: jax.Array, kernel: jax.Array, resample: Resample = "") -> j
             return conv(downsample_filtered(x, FILTER), kernel)
         pad = size // 2 + 1
         return conv(upfirdn(x, FILTER, padding=pad), kernel, 2, "VALID")
-    narrow = max(kernel.shape[2:]) < NARROW
-    if size > 1 and (x.shape[1] * x.shape[2] <= SMALL or narrow):
+    if size > 1 and x.shape[1] * x.shape[2] <= SMALL:
         return lax.platform_dependent(x, kernel, cpu=lambda x, k: by_patches(x, k, ""), default=conv)
     return conv(x, kernel)
 

@@ -55,11 +55,10 @@ def test_filtered_convolutions(resample, size):
     expected = by_definition(x, kernel, resample)
     found = filtered_conv(jnp.asarray(x), jnp.asarray(kernel), resample)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)  # the filter is float32
-    # Wide enough for the other form.
-    wide = np.zeros((size, size, 2, 48))
-    wide[..., :3] = kernel
-    found = jax.eval_shape(lambda x: filtered_conv(x, jnp.asarray(wide), resample), jnp.asarray(x))
-    assert found.shape == (*expected.shape[:3], 48)
+    # Large enough for the other form.
+    large = jnp.zeros((1, 10, 8, 2))
+    found = jax.eval_shape(lambda x: filtered_conv(x, jnp.asarray(kernel), resample), large)
+    assert found.shape == (1, *(int(side * {"": 1, "up": 2, "down": 0.5}[resample]) for side in (10, 8)), 3)
 
 
 def test_odd_sides_cannot_be_halved():
