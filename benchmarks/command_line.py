@@ -16,6 +16,7 @@ MODELS = (
     "cyclegan128",
     "pggan32",
     "stylegan32",
+    "stylegan2_32",
 )
 
 

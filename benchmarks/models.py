@@ -22,6 +22,7 @@ from ganjax.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from ganjax.nets.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from ganjax.nets.resnet import ResNetDiscriminator, ResNetGenerator
 from ganjax.nets.style import StyleGenerator
+from ganjax.nets.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from ganjax.nets.unet import UNet
 
 
@@ -147,6 +148,21 @@ def _grown(generator: nn.Module, discriminator: nn.Module) -> Model:
     return Model(gan, (32, 32, 3))
 
 
+def stylegan2_32(dtype: str) -> Model:
+    """StyleGAN2 at 32x32 with 64 channels at most, without mixed styles.
+
+    Its regularizers, which are due in every fourth and sixteenth step, are left out: every step is alike.
+    """
+    options: Any = {"channel_max": 64, "dtype": jnp.dtype(dtype)}
+    gan = adversarial(
+        StyleGAN2Generator((32, 32, 3), 3, style_size=64, mapping_layers=2, mixing=0.0, **options),
+        StyleGAN2Discriminator(3, **options),
+        latent_size=64,
+        optimizers={player: optim.adam(2.5e-3, b1=0.0, b2=0.99) for player in ("generator", "discriminator")},
+    )
+    return Model(gan, (32, 32, 3))
+
+
 def pix2pix64(dtype: str, dropout: float = 0.5) -> Model:
     compute = jnp.dtype(dtype)
     gan = translation(
@@ -179,4 +195,5 @@ MODELS: dict[str, Callable[..., Model]] = {
     "cyclegan128": cyclegan128,
     "pggan32": pggan32,
     "stylegan32": stylegan32,
+    "stylegan2_32": stylegan2_32,
 }

@@ -65,7 +65,7 @@ def translation(images: jax.Array, keys: jax.Array, share: float = 0.125) -> jax
         size = images.shape[axis]
         largest = int(size * share + 0.5)
         by = random.randint(_streams(keys, name), -largest, largest + 1)
-        images = _take(images, jnp.arange(size)[None] - by[:, None], axis)
+        images = take_along(images, jnp.arange(size)[None] - by[:, None], axis)
     return images
 
 
@@ -112,7 +112,7 @@ def flip_and_shift(max_shift: int = 4, *, flip: bool = True) -> Augmentation:
             if axis == 2 and flip:
                 mirrored = random.uniform(_streams(keys, "flip"), ()) < 0.5
                 source = jnp.where(mirrored[:, None], (size - 1) - source, source)
-            images = _take(images, source, axis)
+            images = take_along(images, source, axis)
         return images
 
     return augment
@@ -188,7 +188,7 @@ def _draw(images: jax.Array, keys: jax.Array, name: str) -> jax.Array:
     return random.uniform(_streams(keys, name), (1, 1, 1), images.dtype)
 
 
-def _take(images: jax.Array, source: jax.Array, axis: int) -> jax.Array:
+def take_along(images: jax.Array, source: jax.Array, axis: int) -> jax.Array:
     """Along `axis` (1 or 2), place i of an example gets what was at place source[n, i], 0 if that is outside.
 
     As a product with a matrix of zeros and ones: exact at the highest precision, and derivatives of any order

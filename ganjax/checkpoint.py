@@ -275,15 +275,23 @@ class Checkpoints:
           RunError: there are checkpoints and every one is damaged, or the latest that is whole is of another
             model, or a save in the background failed.
         """
+        found = self.latest(warn)
+        if found is None:
+            return None
+        step, leaves, meta = found
+        return self._fit(step, target, leaves, meta), meta
+
+    def latest(self, warn: Callable[[str], None]) -> tuple[int, dict[str, np.ndarray], dict[str, Any]] | None:
+        """The same of whatever model: its step, the leaves of its state by path (see `flatten`), its meta."""
         self.wait()
         steps = self._steps()
         for step in reversed(steps):
             leaves, meta, damage = self._try_to_read(step)
             if damage is None:
-                return self._fit(step, target, leaves, meta), meta
+                return step, leaves, meta
             if self._read_only and not self._path(step).exists():  # the run that trains removed it meanwhile
                 self._manager.reload()
-                return self.restore(target, warn)
+                return self.latest(warn)
             fate = "ignored" if self._read_only else f"set aside as {self._set_aside(step)}"
             warn(f"the checkpoint of step {step} is damaged ({damage}); {fate}")
         if steps:

@@ -434,6 +434,20 @@ def _read_file(path: epath.Path, expected: Mapping[str, Any]) -> bytes:
     return content
 
 
+def read_weights(path: epath.PathLike) -> dict[str, np.ndarray]:
+    """The leaves in a `weights.safetensors` that --mode=export wrote, by their paths in a run's state.
+
+    Raises:
+      RunError: it can't be read, or is damaged.
+    """
+    file = epath.Path(path)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise RunError(f"{file} can't be read: {error.strerror or error}") from error
+    return _from_safetensors(file, content)[0]
+
+
 _TYPES = {
     "BOOL": "bool",
     "BF16": "bfloat16",

@@ -207,6 +207,7 @@ def train(
     interrupted: Callable[[], bool] = lambda: False,
     started: float | None = None,
     evaluation: Evaluation | None = None,
+    initial: Callable[[GanState], GanState | Inherited] | None = None,
 ) -> Result:
     """Trains an experiment from its last checkpoint, or from the start.
 
@@ -227,6 +228,7 @@ def train(
       interrupted: is asked after every dispatch; true saves and ends the run.
       started: `time.monotonic()` at which the process started, for `wall_seconds`.
       evaluation: what to measure of the model meanwhile, by process 0.
+      initial: what the first state of a run is made into, member by member, on the host.
     Raises:
       RunError: a loss is not finite, a checkpoint can't be written or read, or the data can't be read.
       UsageError: the arrangement is not to be had, or the last seed is too large.
@@ -246,6 +248,7 @@ def train(
         interrupted=interrupted,
         started=time.monotonic() if started is None else started,
         evaluation=evaluation,
+        initial=initial,
     )
     try:
         with training.open_feeds:
@@ -280,6 +283,7 @@ class _Training:
     interrupted: Callable[[], bool]
     started: float
     evaluation: Evaluation | None
+    initial: Callable[[GanState], GanState | Inherited] | None
 
     step: int = 0  # global
     images: int = 0
@@ -372,11 +376,14 @@ class _Training:
         example = stage.data.example(stage.batch_size)
         for member in range(self.seeds):
             state = runner.create(stage_key(self.seed + member, index), example)
+            found: GanState | Inherited = state
             if old is not None and stage.inherit is not None:
                 found = stage.inherit(state, members.of(old, member, self.seeds))
-                state, message = found if isinstance(found, Inherited) else (found, "")
-                if message and not member:
-                    self.observer.message(f"step {self.step}: {message}")
+            elif old is None and self.initial is not None:
+                found = self.initial(state)
+            state, message = found if isinstance(found, Inherited) else (found, "")
+            if message and not member:
+                self.observer.message(f"step {self.step}: {message}")
             yield state
 
     def _told_by_member(self) -> list[dict[str, Any]]:

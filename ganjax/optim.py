@@ -5,7 +5,7 @@ that several critic steps to one generator step, or a phase that is rarely due, 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -172,6 +172,68 @@ def ema_decay(decay: float, *, start: int = 0, ramp: bool = True) -> Schedule:
         return jnp.where(since < 0, 0.0, ramped)
 
     return schedule
+
+
+def ema_by_images(half_life: float, batch_size: int, *, start: int = 0, ramp: float = 0.0) -> Schedule:
+    """The decay of a moving average of which half is of the last `half_life` images, by step.
+
+    Args:
+      half_life: images, above 0.
+      batch_size: of a step.
+      start: until this step the average follows the parameters (decay 0).
+      ramp: the half-life is at most this share of the images seen since then, so that the average of a short
+        run is not dominated by its first parameters; 0: it is what it is.
+    References:
+      Karras et al. 2018, "Progressive growing of GANs"; Karras et al. 2020, "Training generative adversarial
+      networks with limited data", for the ramp.
+    """
+    if not half_life > 0.0 or ramp < 0.0:
+        raise ValueError(f"half_life={half_life}, ramp={ramp}: expected half_life > 0 and ramp >= 0")
+
+    def schedule(step: jax.Array) -> jax.Array:
+        seen = jnp.asarray(step - start, jnp.float32) * batch_size
+        images = jnp.minimum(half_life, ramp * seen) if ramp else jnp.full_like(seen, half_life)
+        # 0 images: the average is what was seen last.
+        decay = jnp.exp2(-batch_size / jnp.where(images > 0, images, 1.0))
+        return jnp.where((seen < 0) | (images <= 0), 0.0, decay)
+
+    return schedule
+
+
+def lazily(rate: float, b1: float, b2: float, interval: int) -> tuple[float, float, float]:
+    """Adam's rate and betas for a player that descends a regularizer by itself on every `interval`-th step.
+
+    With k the interval, the player moves k + 1 times where it else would k times: the rate times
+    c = k / (k + 1), and the betas to the power of c.
+
+    References:
+      Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", appendix B.
+    """
+    if interval < 1:
+        raise ValueError(f"interval={interval}: expected at least 1")
+    share = interval / (interval + 1)
+    return rate * share, b1**share, b2**share
+
+
+def frozen(
+    optimizer: optax.GradientTransformation, layers: Collection[str]
+) -> optax.GradientTransformationExtraArgs:
+    """`optimizer`, but that what lies under these names at the top of the parameters does not move.
+
+    References:
+      Mo et al. 2020, "Freeze the discriminator: a simple baseline for fine-tuning GANs".
+    """
+    inner = optax.with_extra_args_support(optimizer)
+
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **extra: Any
+    ) -> tuple[optax.Updates, optax.OptState]:
+        moved: Any
+        moved, state = inner.update(updates, state, params, **extra)
+        still = {name: jax.tree.map(jnp.zeros_like, moved[name]) for name in layers}
+        return {**moved, **still}, state
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
 def clip(params: Tree, bound: float, only: Callable[[Path, jax.Array], bool] | None = None) -> Tree:

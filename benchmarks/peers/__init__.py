@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.peers import book, conditional, dcgan, progressive, residual, resnet, translation
+from benchmarks.peers import book, conditional, dcgan, progressive, residual, resnet, stylegan2, translation
 from benchmarks.peers.step import Recipe, Trainer
 
 __all__ = ["PEERS", "Recipe", "Trainer", "trainer"]
@@ -91,6 +91,18 @@ def stylegan32() -> Recipe:
     return pggan32()._replace(generator=generator, discriminator=discriminator, names=names)
 
 
+def stylegan2_32() -> Recipe:
+    generator, discriminator = stylegan2.StyleGAN2Generator(), stylegan2.StyleGAN2Discriminator()
+    return Recipe(
+        generator,
+        discriminator,
+        (stylegan2.names(generator), stylegan2.names(discriminator)),
+        latent_size=64,
+        learning_rate=lambda step: 2.5e-3,
+        betas=(0.0, 0.99),
+    )
+
+
 def pix2pix64(dropout: float = 0.5) -> translation.Pair:
     return translation.Pair(translation.UNet(dropout=dropout), translation.PatchDiscriminator(6))
 
@@ -120,4 +132,5 @@ PEERS: dict[str, Callable[[], Any]] = {
     "cyclegan128": cyclegan128,
     "pggan32": pggan32,
     "stylegan32": stylegan32,
+    "stylegan2_32": stylegan2_32,
 }

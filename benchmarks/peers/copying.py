@@ -62,7 +62,7 @@ def _values(part: nn.Module, variables: Tree) -> dict[str, np.ndarray]:
     params = variables["params"]
     if not isinstance(params, Mapping):  # of no layer
         return {"weight": params}
-    if "strength" in params:  # of noise
+    if "strength" in params and "kernel" not in params:  # of noise
         return {"weight": params["strength"]}
     if isinstance(part, ConditionalBatchNorm2d):
         running = variables["batch_stats"]["BatchNorm_0"]
@@ -83,9 +83,13 @@ def _values(part: nn.Module, variables: Tree) -> dict[str, np.ndarray]:
         return {"weight": params["embedding"], **vectors}
     if "share" in params:  # of attention; its layers have names of their own
         return {"share": params["share"]}
+    if "constant" in params:  # whose layers have names of their own
+        return {"constant": params["constant"]}
     values = {"weight": convert(part, "kernel", np.asarray(params["kernel"]))}
     if "bias" in params:
         values["bias"] = params["bias"]
+    if "strength" in params:  # of noise
+        values["strength"] = params["strength"]
     return values | vectors
 
 

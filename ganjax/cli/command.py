@@ -167,6 +167,7 @@ _BELONGS_TO = {
     "save_minutes": ("train",),
     "keep": ("train",),
     "keep_best": ("train",),
+    "init_from": ("train",),
     "log_steps": ("train",),
     "preview_steps": ("train",),
     "checkpoint": ("sample", "interpolate", "attention", "evaluate", "export", *OF_FAMILIES),
@@ -279,6 +280,12 @@ def _define() -> flags.FlagValues:
         None,
         "train: besides, the checkpoint with the lowest value of a metric is kept: METRIC or METRIC:min; "
         "METRIC:max keeps that with the highest.",
+    )
+    text(
+        "init_from",
+        None,
+        "train: a new run begins with the weights of another: the folder of a run, of an exported generator, "
+        "or its weights.safetensors. Optimizers begin afresh.",
     )
     integer("log_steps", 50, "train: a line in the logs every so many steps; 0: none.", 0)
     integer("preview_steps", 500, "train: fixed samples every so many steps; 0: only at the end.", 0)

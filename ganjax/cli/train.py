@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from ganjax import hosts, loop
+from ganjax import hosts, loop, transfer
 from ganjax.checkpoint import Best, Checkpoints
 from ganjax.cli import answer, workdir
 from ganjax.cli.command import Command
@@ -126,6 +126,10 @@ def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
         if first:
             checkpoints = Checkpoints(run.folder / "checkpoints", keep=flags.keep, best=best)
             stack.enter_context(checkpoints)
+        initial = None
+        if flags.init_from is not None:
+            new = hosts.shared(hosts.by_first(lambda: checkpoints is None or not checkpoints.steps()))
+            initial = transfer.initial(flags.init_from, watcher.message) if new else None
         result = loop.train(
             run.experiment,
             seed=flags.seed,
@@ -145,6 +149,7 @@ def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
             interrupted=lambda: signals.noted is not None,
             started=command.started,
             evaluation=evaluation,
+            initial=initial,
         )
     if not first:
         return 128 + (signals.noted or signal.SIGTERM) if result.interrupted else 0

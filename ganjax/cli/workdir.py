@@ -29,7 +29,7 @@ from ganjax.parallel import arrangement
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
 
-IDENTITY = ("experiment", "config", "seed", "data")  # what makes a run the same run
+IDENTITY = ("experiment", "config", "seed", "data", "init_from")  # what makes a run the same run
 PACKAGES = ("ganjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -175,6 +175,7 @@ def plan(command: Command) -> Run:
         "config": settings.to_json(config),
         "seed": command.flags.seed,
         "data": specs,
+        "init_from": command.flags.init_from,
     }
     return Run(folder_of(command), config, experiment, identity | _surroundings())
 

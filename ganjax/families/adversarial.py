@@ -26,11 +26,13 @@ import optax
 
 from ganjax import losses, random
 from ganjax.families import standing
+from ganjax.families.adaptive import Adaptive
 from ganjax.families.penalties import Penalty, Seen
-from ganjax.gan import Array, Batch, Context, Effects, Gan, GanState, Phase, Tree, always
+from ganjax.gan import Array, Batch, Context, Effects, Gan, GanState, LossFn, Phase, Tree, always, every
 from ganjax.regularizers import WeightPenalty
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
+ADAPTIVE = "augmentation"  # in the carry, the memory of an adaptive augmentation
 
 Augment = Callable[[Array, Array, Array], Array]  # (images [n, ...], keys [n], step) -> images
 
@@ -55,6 +57,9 @@ def adversarial(
     joined: bool = False,
     swap_labels: float = 0.0,
     penalties: Mapping[str, Penalty] | None = None,
+    lazy_penalties: Mapping[str, tuple[int, Penalty]] | None = None,
+    watched: Mapping[str, Callable[[Seen], Array]] | None = None,
+    adaptive: Adaptive | None = None,
     weight_penalties: Mapping[str, Mapping[str, tuple[float, WeightPenalty]]] | None = None,
     adversarial_weight: float = 1.0,
     feature_matching: float = 0.0,
@@ -93,6 +98,11 @@ def adversarial(
       swap_labels: the share of the pairs of a real and a generated image whose labels are exchanged in the
         discriminator's loss, in [0, 1].
       penalties: name -> further terms of the discriminator's loss; each is a metric of that name.
+      lazy_penalties: name -> (k, a further term), which the discriminator descends by itself on the last of
+        every k steps, k times as strongly (Karras et al. 2020, "Analyzing and improving the image quality of
+        StyleGAN", appendix B). The rate and the betas of Adam are the caller's to correct (`optim.lazily`).
+      watched: name -> a metric of what the discriminator saw.
+      adaptive: an augmentation that follows the discriminator; before `augment`.
       weight_penalties: player -> name -> (weight, penalty of its parameters); metrics "player_name".
       adversarial_weight: of the adversarial term of the generator's loss.
       feature_matching: weight of the squared distance between the mean features of real and of generated
@@ -122,6 +132,7 @@ def adversarial(
     """
     stream = "latents" if share_latents else ""
     penalties, constrain = dict(penalties or {}), dict(constrain or {})
+    lazy_penalties, watched = dict(lazy_penalties or {}), dict(watched or {})
     weight_penalties = {player: dict(named) for player, named in (weight_penalties or {}).items()}
 
     def of_step(step: Array) -> dict[str, Any]:
@@ -184,6 +195,9 @@ def adversarial(
         return logits[:n], logits[n:], stats
 
     def seen(images: Array, state: GanState, context: Context, name: str) -> Array:
+        if adaptive is not None:
+            keys = context.example_keys(f"adaptive {name}")
+            images = adaptive.apply(images, keys, state.carry[ADAPTIVE])
         return images if augment is None else augment(images, context.example_keys(name), state.step)
 
     def seen_real(batch: Batch, state: GanState, context: Context) -> Array:
@@ -205,7 +219,10 @@ def adversarial(
             player: {name: tree for name, tree in variables.items() if name != "params"}
             for player, variables in players.items()
         }
-        carry: dict = {name: memory for name, p in penalties.items() if (memory := p.init()) != ()}
+        named = penalties | {name: penalty for name, (_, penalty) in lazy_penalties.items()}
+        carry: dict = {name: memory for name, p in named.items() if (memory := p.init()) != ()}
+        if adaptive is not None:
+            carry[ADAPTIVE] = adaptive.init()
         for player, named in weight_penalties.items():
             for name, (_, penalty) in named.items():
                 carry[f"{player}_{name}"] = penalty.init(params[player])
@@ -222,9 +239,10 @@ def adversarial(
             total += metrics[key]
         return total, carry, metrics
 
-    def discriminator_loss(
+    def looked_at(
         params: Tree, state: GanState, batch: Batch, context: Context
-    ) -> tuple[Array, Effects]:
+    ) -> tuple[Seen, tuple[Any, Any], Tree]:
+        """What the discriminator sees and says of a batch, both kinds' labels, its other collections."""
         latents, fake_labels = fakes(context)
         fake, _ = generated(state.params[GENERATOR], state, context, latents, fake_labels)
         labels = (batch["label"] if num_classes else None), fake_labels
@@ -235,6 +253,22 @@ def adversarial(
         before = state.stats[DISCRIMINATOR]
         asked = {**before, "intermediates": {}} if classification else before
         real_logits, fake_logits, stats = both_judged(params, asked, images, labels, context, state.step)
+        view = Seen(
+            *images,
+            real_logits,
+            fake_logits,
+            judge=lambda x: judged(params, before, x, labels[0], context, "real", state.step)[0],
+            judge_fake=lambda x: judged(params, before, x, labels[1], context, "fake", state.step)[0],
+            context=context,
+            joined=joined,
+        )
+        return view, labels, stats
+
+    def discriminator_loss(
+        params: Tree, state: GanState, batch: Batch, context: Context
+    ) -> tuple[Array, Effects]:
+        view, labels, stats = looked_at(params, state, batch, context)
+        real_logits, fake_logits = view.real_logits, view.fake_logits
         stats, seen_besides = dict(stats), stats.get("intermediates", {})
         stats.pop("intermediates", None)
         pair = real_logits, fake_logits
@@ -252,18 +286,8 @@ def adversarial(
         if loss.boundary is not None:
             right = jnp.mean(real_logits > loss.boundary), jnp.mean(fake_logits < loss.boundary)
             metrics["discriminator_accuracy"] = 0.5 * (right[0] + right[1])
-        view = Seen(
-            *images,
-            real_logits,
-            fake_logits,
-            judge=lambda x: judged(params, before, x, labels[0], context, "real", state.step)[0],
-            judge_fake=lambda x: judged(params, before, x, labels[1], context, "fake", state.step)[0],
-            context=context,
-            joined=joined,
-        )
-        if classification and fake_labels is not None:
-            both = jnp.concatenate([batch["label"], fake_labels])
-            wrong = losses.classification(jnp.concatenate(classes_in(seen_besides)), both)
+        if classification:
+            wrong = losses.classification(jnp.concatenate(classes_in(seen_besides)), jnp.concatenate(labels))
             # The mean over 2n images is half the sum of the two means, of real and of generated ones.
             metrics["classification"] = classification * 2 * jnp.mean(wrong)
             value += metrics["classification"]
@@ -273,9 +297,27 @@ def adversarial(
             value += metrics[name]
             if name in carry:
                 carry[name] = memory
+        metrics |= {name: measure(view) for name, measure in watched.items()}
+        if adaptive is not None:
+            metrics |= adaptive.metrics(carry[ADAPTIVE])
+            above = losses.per_image(real_logits) - (loss.boundary or 0.0)
+            carry[ADAPTIVE] = adaptive.update(carry[ADAPTIVE], above, context)
         further, carry, measured = weighed_down(DISCRIMINATOR, params, carry)
         effects = Effects({DISCRIMINATOR: context.mean(stats)}, carry or (), metrics | measured)
         return value + further, effects
+
+    def lazy_loss(name: str, interval: int, penalty: Penalty) -> LossFn:
+        """One penalty alone. What it does not need of `looked_at` the compiler leaves out."""
+
+        def loss(params: Tree, state: GanState, batch: Batch, context: Context) -> tuple[Array, Effects]:
+            view, _, _ = looked_at(params, state, batch, context)
+            carry = dict(state.carry)
+            value, memory = penalty.apply(view, carry.get(name, ()))
+            if name in carry:
+                carry[name] = memory
+            return interval * value, Effects(carry=carry or (), metrics={name: value})
+
+        return loss
 
     def generator_loss(
         params: Tree, state: GanState, batch: Batch, context: Context
@@ -408,6 +450,10 @@ def adversarial(
         init=init,
         phases=(
             Phase(DISCRIMINATOR, discriminator_loss, discriminator_due, stream, accumulate),
+            *(
+                Phase(DISCRIMINATOR, lazy_loss(name, interval, penalty), every(interval), name, accumulate)
+                for name, (interval, penalty) in lazy_penalties.items()
+            ),
             Phase(GENERATOR, generator_loss, generator_due, stream, accumulate),
         ),
         optimizers=optimizers,

@@ -19,16 +19,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import optax
 
-from ganjax import augment, data, losses, optim, regularizers
+from ganjax import augment, augment_ada, data, losses, optim, regularizers
 from ganjax.config import setting
+from ganjax.data.mirrored import mirrored
 from ganjax.families import alternation, penalties
+from ganjax.families.adaptive import Adaptive, adaptive
 from ganjax.families.adversarial import DISCRIMINATOR, GENERATOR, Augment, adversarial
 from ganjax.families.growing import Rung
-from ganjax.families.penalties import Penalty
-from ganjax.gan import Array, Experiment, Stage, Tree, always, every
+from ganjax.families.penalties import Penalty, Seen
+from ganjax.gan import Array, Context, Experiment, Stage, Tree, always, every
 from ganjax.regularizers import WeightPenalty
 
 LOSSES = {
@@ -54,6 +57,20 @@ def shifted(by_step: Callable[[Any], Any], first: int) -> Callable[[Any], Any]:
     return (lambda step: by_step(step + first)) if first else by_step
 
 
+def layers_of(discriminator: nn.Module, source: data.Source, labelled: bool) -> list[str]:
+    """The names at the top of a discriminator's parameters, in the order in which an image meets them."""
+    found: list[str] = []
+
+    def note() -> None:
+        key = jax.random.key(0)
+        batch = source.transform(source.example(1), Context(key, jnp.zeros(1, jnp.int32)))
+        labels = batch["label"] if labelled else None
+        found.extend(discriminator.init(key, batch["image"], labels, train=True)["params"])
+
+    jax.eval_shape(note)  # nothing is computed
+    return found
+
+
 SMOOTHED = ("non_saturating", "minimax", "least_squares")
 
 # Settings that need another one: which, and whether its value makes them count.
@@ -61,7 +78,7 @@ SWITCHES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "resize": ("image_size", lambda size: size is not None),
     "beta1": ("optimizer", lambda optimizer: optimizer == "adam"),
     "beta2": ("optimizer", lambda optimizer: optimizer == "adam"),
-    "ema_start": ("ema_decay", bool),
+    "ema_start": ("ema_decay", lambda decay: decay != 0),
     "rmsprop_decay": ("optimizer", lambda optimizer: optimizer == "rmsprop"),
     "decay_start": ("schedule", lambda schedule: schedule != "constant"),
     "clip": ("clip_weights", bool),
@@ -70,6 +87,13 @@ SWITCHES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "gradient_penalty_one_sided": ("gradient_penalty", bool),
     "consistency_generated": ("consistency", bool),
     "consistency_flip": ("consistency", bool),
+    "r1_every": ("r1", lambda r1: r1 != 0),
+    "augment_p": ("augment", lambda augment: augment != "none"),
+    "augment_groups": ("augment", lambda augment: augment != "none"),
+    "augment_p_max": ("augment", lambda augment: augment == "ada"),
+    "ada_target": ("augment", lambda augment: augment == "ada"),
+    "ada_every": ("augment", lambda augment: augment == "ada"),
+    "ada_kimg": ("augment", lambda augment: augment == "ada"),
 }
 
 
@@ -142,6 +166,9 @@ class Recipe:
         0, "step until which the average follows the generator", minimum=0, maximum=2**31 - 1
     )
     accumulate: int = setting(1, "micro-batches to one update", minimum=1, maximum=2**20)
+    freeze_d: int = setting(
+        0, "so many of the discriminator's first layers do not move, for --init_from; 0: all move", minimum=0
+    )
 
     discriminator_steps: int = setting(1, "steps of the discriminator to one of the generator", minimum=1)
     generator_steps: int = setting(1, "steps of the generator to one of the discriminator", minimum=1)
@@ -156,6 +183,9 @@ class Recipe:
     )
 
     r1: float = off("gamma of the gradient penalty at real images")
+    r1_every: int = setting(
+        1, "steps to one of R1's own, which is as many times as strong; 1: it is in every step", minimum=1
+    )
     r2: float = off("gamma of the gradient penalty at generated images")
     gradient_penalty: float = off("weight of the gradient penalty between real and generated images")
     gradient_penalty_one_sided: bool = setting(False, "only norms above 1 are penalised")
@@ -224,20 +254,42 @@ class Recipe:
             rate = optim.exponential_decay(value, 0.01, fall, start=start)
         return optim.warmup(rate, self.warmup_steps) if self.warmup_steps else rate
 
+    def lazy_intervals(self) -> dict[str, int]:
+        """Of the players that are regularized lazily: on every how many-th step."""
+        return {DISCRIMINATOR: self.r1_every} if self.r1 and self.r1_every > 1 else {}
+
     def optimizers(self, first: int = 0) -> dict[str, optax.GradientTransformation]:
         """By player, of a stage that begins after `first` steps of the run."""
         rates = {GENERATOR: self.generator_learning_rate, DISCRIMINATOR: self.discriminator_learning_rate}
+        lazy = self.lazy_intervals()
 
         clip = self.clip_gradients or None
 
-        def make(rate: float) -> optax.GradientTransformation:
+        def make(player: str, rate: float) -> optax.GradientTransformation:
+            beta1, beta2 = self.beta1, self.beta2
+            if player in lazy:
+                rate, beta1, beta2 = optim.lazily(rate, beta1, beta2, lazy[player])
             schedule = self.learning_rate(rate)
             schedule = shifted(schedule, first) if callable(schedule) else schedule
             if self.optimizer == "rmsprop":
                 return optim.rmsprop(schedule, self.rmsprop_decay, clip=clip)
-            return optim.adam(schedule, self.beta1, self.beta2, clip=clip)
+            return optim.adam(schedule, beta1, beta2, clip=clip)
 
-        return {player: make(rate) for player, rate in rates.items()}
+        return {player: make(player, rate) for player, rate in rates.items()}
+
+    def average(self, batch_size: int) -> optim.Schedule | None:
+        """The decay of the averaged generator by step; None: there is none."""
+        del batch_size
+        return optim.ema_decay(self.ema_decay, start=self.ema_start) if self.ema_decay else None
+
+    def adaptive(self, batch_size: int) -> Adaptive | None:
+        """An augmentation that follows the discriminator; None: there is none."""
+        del batch_size
+        return None
+
+    def watched(self) -> dict[str, Callable[[Seen], Array]]:
+        """Metrics of what the discriminator saw, by name."""
+        return {}
 
     def augmentation(self) -> Augment | None:
         """What every image goes through before the discriminator sees it; None: nothing."""
@@ -323,7 +375,15 @@ class Recipe:
         augmented = None
         if augmentation is not None:
             augmented = lambda images, keys, step: augmentation(images, keys, step + rung.first)  # noqa: E731
-        decay = optim.ema_decay(self.ema_decay, start=self.ema_start)
+        decay = self.average(rung.batch_size)
+        penalties = self.penalties()
+        lazy = {"r1": (self.r1_every, penalties.pop("r1"))} if "r1" in penalties and self.r1_every > 1 else {}
+        optimizers = self.optimizers(rung.first)
+        if self.freeze_d:
+            layers = layers_of(discriminator, source, bool(num_classes))
+            if self.freeze_d >= len(layers):
+                raise wrong(self, "freeze_d", f"less than {len(layers)}, the discriminator's layers")
+            optimizers[DISCRIMINATOR] = optim.frozen(optimizers[DISCRIMINATOR], layers[: self.freeze_d])
         share = losses.top_k_share(0, self.top_k, max(self.steps // 2, 1))
         gan = adversarial(
             generator,
@@ -331,8 +391,8 @@ class Recipe:
             latent_size=self.latent_size,
             num_classes=num_classes,
             loss=self.adversarial_loss(),
-            optimizers=self.optimizers(rung.first),
-            ema_decay=shifted(decay, rung.first) if self.ema_decay else None,
+            optimizers=optimizers,
+            ema_decay=None if decay is None else shifted(decay, rung.first),
             share_latents=self.share_latents,
             constrain=self.constrain(),
             augment=augmented,
@@ -340,7 +400,10 @@ class Recipe:
             of_real=of_real,
             joined=self.joined,
             swap_labels=self.swap_labels,
-            penalties=self.penalties(),
+            penalties=penalties,
+            lazy_penalties=lazy,
+            watched=self.watched(),
+            adaptive=self.adaptive(rung.batch_size),
             weight_penalties=self.weight_penalties(),
             adversarial_weight=self.adversarial_weight,
             feature_matching=self.feature_matching,
@@ -376,6 +439,20 @@ class ImageRecipe(Recipe):
     )
     channels: int | None = setting(None, "of the images; none: the set's own", choices=(1, 3, 4))
 
+    mirror: bool = setting(False, "half of the real images are mirrored, left to right")
+    augment: Literal["none", "ada", "fixed"] = setting(
+        "none", "ADA's transforms of all that the discriminator sees; fixed: with one probability"
+    )
+    augment_p: float = setting(0.0, "probability of each of them; of ADA, at first", minimum=0.0, maximum=1.0)
+    augment_p_max: float = setting(0.8, "which ADA does not exceed", minimum=0.0, maximum=1.0)
+    augment_groups: str = setting(
+        augment_ada.DEFAULT, f"groups of transforms, of {', '.join(augment_ada.GROUPS)}"
+    )
+    ada_target: float = setting(
+        0.6, "mean sign of real images' logits that ADA aims at", minimum=-1.0, maximum=1.0
+    )
+    ada_every: int = setting(4, "batches of the discriminator after which ADA changes p", minimum=1)
+    ada_kimg: float = setting(500.0, "thousands of images in which p can rise from 0 to 1", above=0.0)
     diff_augment: str = setting("", "DiffAugment's policy, such as color,translation,cutout; empty: off")
     consistency: float = off("weight of the change of real images' logits under small shifts")
     consistency_generated: bool = setting(False, "generated images too")
@@ -383,10 +460,17 @@ class ImageRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        try:
-            augment.diff_augment(self.diff_augment)
-        except ValueError as error:
-            raise ValueError(f"--config.diff_augment: {error}") from error
+        for name, check in (("diff_augment", augment.diff_augment), ("augment_groups", augment_ada.ada)):
+            try:
+                check(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"--config.{name}: {error}") from error
+        if self.augment == "ada" and self.augment_p > self.augment_p_max:
+            raise wrong(self, "augment_p", f"at most augment_p_max={self.augment_p_max}")
+        if self.augment == "ada" and self.adversarial_loss().boundary is None:
+            raise wrong(
+                self, "augment", f"none or fixed with loss={self.loss}, whose logits' signs mean nothing"
+            )
 
     def images(self, load: Callable = data.load, *, conditional: bool = False) -> data.Dataset:
         """The training split.
@@ -401,17 +485,40 @@ class ImageRecipe(Recipe):
         found = load(self.dataset, split="train", **options)
         if conditional and not found.num_classes:
             raise ValueError(f"dataset={self.dataset!r} has no labels, and this GAN is conditional on them")
-        return found
+        return mirrored(found) if self.mirror else found
+
+    def adaptive(self, batch_size: int) -> Adaptive | None:
+        """ADA."""
+        if self.augment != "ada":
+            return None
+        return adaptive(
+            augment_ada.ada(self.augment_groups),
+            every_images=self.ada_every * batch_size,
+            speed_images=1000 * self.ada_kimg,
+            target=self.ada_target,
+            start=self.augment_p,
+            maximum=self.augment_p_max,
+        )
 
     def augmentation(self) -> Augment | None:
-        """DiffAugment, then instance noise."""
+        """ADA's transforms with a fixed probability, then DiffAugment, then instance noise."""
+        parts: list[Augment] = []
+        if self.augment == "fixed":
+            transforms = augment_ada.ada(self.augment_groups)
+            parts.append(lambda images, keys, step: transforms(images, keys, self.augment_p))
+        if self.diff_augment:
+            policy = augment.diff_augment(self.diff_augment)
+            parts.append(lambda images, keys, step: policy(images, keys))
         noise = super().augmentation()
-        if not self.diff_augment:
-            return noise
-        policy = augment.diff_augment(self.diff_augment)
-        if noise is None:
-            return lambda images, keys, step: policy(images, keys)
-        return lambda images, keys, step: noise(policy(images, keys), keys, step)
+        if noise is not None:
+            parts.append(noise)
+
+        def all_of_them(images: Array, keys: Array, step: Array) -> Array:
+            for part in parts:
+                images = part(images, keys, step)
+            return images
+
+        return all_of_them if parts else None
 
     def penalties(self) -> dict[str, Penalty]:
         """Consistency besides."""

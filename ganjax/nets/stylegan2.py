@@ -1,0 +1,268 @@
+"""StyleGAN2's networks (Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN"): a
+generator of modulated convolutions that adds up images of all sizes, and a residual discriminator.
+Conditional on labels as in Karras et al. 2020, "Training generative adversarial networks with limited data".
+
+Level 0 is the smallest image, 4x4 say, and each level doubles its sides, which need not be equal.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ganjax import random
+from ganjax.layers import Embed, EqualizedDense, minibatch_std, pixel_norm, upsample_filtered
+from ganjax.layers.modulated import (
+    FILTER,
+    FilteredConv,
+    ModulatedConv,
+    Resample,
+    scaled_leaky_relu,
+)
+from ganjax.nets.parts import check_labels
+from ganjax.nets.progressive import base_of, channels_at, rectified
+from ganjax.nets.style import Mapping
+
+
+def levels_of(height: int, width: int, smallest: int = 4) -> int:
+    """How often sides can be halved, both, with none below `smallest`: 3 for 32x32, 2 for 28x28 (7x7)."""
+    level = 0
+    while height % 2 == 0 and width % 2 == 0 and min(height, width) // 2 >= smallest:
+        height, width, level = height // 2, width // 2, level + 1
+    return level
+
+
+class StyleGAN2Synthesis(nn.Module):
+    """From styles, one a layer, to images. See `StyleGAN2Generator` for the attributes."""
+
+    shape: tuple[int, int, int]
+    level: int
+    channel_base: int = 4096
+    channel_max: int = 512
+    low_levels: int = 4
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, styles: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        """[n, layers, S], PRNG keys [n] for noise or None -> [n, H, W, C] float32, not clipped."""
+        height, width = base_of(self.shape, self.level)
+
+        def dtype(level: int) -> Any:
+            return low_dtype(self.dtype, level, self.level, self.low_levels)
+
+        def layer(x: jax.Array, name: str, number: int, level: int, resample: Resample = "") -> jax.Array:
+            channels = channels_at(level, self.channel_base, self.channel_max)
+            conv = ModulatedConv(channels, resample=resample, noise=True, dtype=dtype(level), name=name)
+            of_layer = None if keys is None else random.streams(keys, f"noise {number}")
+            return scaled_leaky_relu(conv(x, styles[:, number], of_layer))
+
+        def image_of(x: jax.Array, level: int) -> jax.Array:
+            channels, name = self.shape[-1], f"image_{level}"
+            conv = ModulatedConv(channels, 1, demodulate=False, dtype=dtype(level), name=name)
+            return conv(x, styles[:, 2 * level + 1]).astype(jnp.float32)
+
+        channels = channels_at(0, self.channel_base, self.channel_max)
+        constant = self.param("constant", nn.initializers.normal(1.0), (height, width, channels))
+        x = jnp.broadcast_to(constant[None], (styles.shape[0], *constant.shape))
+        x = layer(x, "conv", 0, 0)
+        image = image_of(x, 0)
+        for level in range(1, self.level + 1):
+            x = layer(x, f"up_{level}", 2 * level - 1, level, "up")
+            x = layer(x, f"conv_{level}", 2 * level, level)
+            image = upsample_filtered(image, FILTER) + image_of(x, level)
+        return image
+
+
+class StyleGAN2Generator(nn.Module):
+    """StyleGAN2's generator, with skip connections.
+
+    Where it is given `keys`, it draws noise; in training it also mixes: of a share of the examples, the
+    layers behind a random one have the style of other latents (Karras et al. 2019, section 3.1). The running
+    mean of the styles is in the collection "styles". In training the images are what the sum gives; else
+    they are clipped to [-1, 1].
+
+    Attributes:
+      shape: (H, W, C) of the images.
+      level: how often level 0's sides were doubled.
+      num_classes: 0 for an unconditional GAN.
+      channel_base: channels at level 0 before the maximum, halved from level to level.
+      channel_max: channels at most.
+      style_size: S.
+      mapping_layers: of `Mapping`.
+      mapping_multiplier: of its learning rate.
+      mixing: the share of examples that are mixed, in [0, 1].
+      mean_decay: of the running mean.
+      low_levels: how many of the largest levels compute in `dtype`; those below in float32.
+      dtype: for compute; parameters and images are float32.
+    """
+
+    shape: tuple[int, int, int]
+    level: int
+    num_classes: int = 0
+    channel_base: int = 4096
+    channel_max: int = 512
+    style_size: int = 512
+    mapping_layers: int = 8
+    mapping_multiplier: float = 0.01
+    mixing: float = 0.9
+    mean_decay: float = 0.995
+    low_levels: int = 4
+    dtype: jnp.dtype | None = None
+
+    @property
+    def layers(self) -> int:
+        """How many layers have a style: two of the convolutions or images a level."""
+        return 2 * (self.level + 1)
+
+    def setup(self) -> None:
+        self.mapping = Mapping(
+            self.style_size, self.mapping_layers, self.mapping_multiplier, self.num_classes
+        )
+        self.synthesis = StyleGAN2Synthesis(
+            self.shape, self.level, self.channel_base, self.channel_max, self.low_levels, self.dtype
+        )
+        self.mean = self.variable("styles", "mean", jnp.zeros, (self.style_size,), jnp.float32)
+
+    def styles(
+        self,
+        latents: jax.Array,
+        labels: jax.Array | None = None,
+        *,
+        train: bool,
+        keys: jax.Array | None = None,
+        truncation: float | None = None,
+    ) -> jax.Array:
+        """[n, Z] -> [n, layers, S] float32. For the arguments see `__call__`."""
+        style = self.mapping(latents, labels)
+        if train and not self.is_initializing():
+            mean = jnp.mean(style, axis=0)
+            self.mean.value = self.mean_decay * self.mean.value + (1 - self.mean_decay) * mean
+        if truncation is not None:
+            centre = self.mean.value[None]
+            style = centre + truncation * (style - centre)
+        styles = jnp.repeat(style[:, None], self.layers, axis=1)
+        if train and self.mixing and keys is not None:
+            drawn = random.normal(random.streams(keys, "mixed latents"), latents.shape[1:])
+            others = self.mapping(drawn, labels)
+            first = random.randint(random.streams(keys, "mixed from"), 1, self.layers)
+            does = random.uniform(random.streams(keys, "mixed"), ()) < self.mixing
+            first = jnp.where(does, first, self.layers)
+            own = jnp.arange(self.layers)[None] < first[:, None]
+            styles = jnp.where(own[..., None], styles, others[:, None])
+        return styles
+
+    def images(self, styles: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        """[n, layers, S] -> [n, H, W, C] float32, not clipped, with noise if there are PRNG keys [n]."""
+        return self.synthesis(styles, keys)
+
+    def __call__(
+        self,
+        latents: jax.Array,
+        labels: jax.Array | None = None,
+        *,
+        train: bool,
+        keys: jax.Array | None = None,
+        truncation: float | None = None,
+    ) -> jax.Array:
+        """[n, Z] -> [n, H, W, C] float32.
+
+        Args:
+          latents: [n, Z].
+          labels: int [n] or shares of the classes [n, classes], where there are classes.
+          train: mixes styles, and moves their running mean.
+          keys: PRNG keys [n], for noise and mixing; None: neither.
+          truncation: psi, by which styles' distances from their running mean are multiplied.
+        Raises:
+          ValueError: for a shape that the level cannot have, or labels that do not fit.
+        """
+        styles = self.styles(latents, labels, train=train, keys=keys, truncation=truncation)
+        image = self.images(styles, keys)
+        return image if train else jnp.clip(image, -1.0, 1.0)
+
+
+class StyleGAN2Discriminator(nn.Module):
+    """StyleGAN2's discriminator: residual blocks, and `minibatch_std` before its end.
+
+    The last features, flat, are sown as "features". With classes, the logit is the inner product of an
+    image's features and of what a mapping network makes of its label (Miyato & Koyama 2018, "cGANs with
+    projection discriminator"; Karras et al. 2020).
+
+    Attributes:
+      level: how often level 0's sides were doubled.
+      num_classes: 0 for an unconditional GAN.
+      architecture: "residual", or "plain" without the shortcuts.
+      channel_base, channel_max: as the generator's.
+      group: of `minibatch_std`; 0: without.
+      mapping_layers: of the network of labels.
+      mapping_multiplier: of its learning rate.
+      low_levels, dtype: as of the generator; logits are float32.
+      axis_name: see `minibatch_std`.
+    """
+
+    level: int
+    num_classes: int = 0
+    architecture: Literal["residual", "plain"] = "residual"
+    channel_base: int = 4096
+    channel_max: int = 512
+    group: int = 4
+    mapping_layers: int = 8
+    mapping_multiplier: float = 0.01
+    low_levels: int = 4
+    dtype: jnp.dtype | None = None
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, labels: jax.Array | None = None, *, train: bool) -> jax.Array:
+        """[n, H, W, C] -> [n], float32. Raises ValueError for sizes that the level or the group can't
+        divide, or labels that do not fit."""
+        del train
+        check_labels(self.num_classes, labels)
+        base_of((images.shape[1], images.shape[2], images.shape[3]), self.level)
+
+        def channels(level: int) -> int:
+            return channels_at(level, self.channel_base, self.channel_max)
+
+        def conv(name: str, features: int, level: int, **options: Any) -> Callable[[jax.Array], jax.Array]:
+            dtype = low_dtype(self.dtype, level, self.level, self.low_levels)
+            return FilteredConv(features, dtype=dtype, name=name, **options)
+
+        x = scaled_leaky_relu(conv("image", channels(self.level), self.level, kernel_size=1)(images))
+        for level in range(self.level, 0, -1):
+            y = scaled_leaky_relu(conv(f"conv_{level}", channels(level), level)(x))
+            y = scaled_leaky_relu(conv(f"down_{level}", channels(level - 1), level, resample="down")(y))
+            if self.architecture == "residual":
+                skip = conv(
+                    f"skip_{level}",
+                    channels(level - 1),
+                    level,
+                    kernel_size=1,
+                    resample="down",
+                    use_bias=False,
+                )
+                y = (y + skip(x)) * jnp.asarray(math.sqrt(0.5), y.dtype)
+            x = y
+        x = x.astype(jnp.float32)
+        if self.group:
+            # In creating variables there is no axis yet.
+            x = minibatch_std(x, self.group, None if self.is_initializing() else self.axis_name)
+        x = scaled_leaky_relu(conv("conv", channels(0), 0)(x).astype(jnp.float32))
+        x = x.reshape(x.shape[0], -1)
+        x = scaled_leaky_relu(EqualizedDense(channels(0), gain=1.0, name="dense")(x))
+        self.sow("intermediates", "features", x)
+        if labels is None:
+            return EqualizedDense(1, gain=1.0, name="logits")(x)[:, 0]
+        x = EqualizedDense(channels(0), gain=1.0, name="logits")(x)
+        of_label = Embed(self.num_classes, channels(0), nn.initializers.normal(1.0), name="label")(labels)
+        of_label = pixel_norm(of_label)
+        for i in range(self.mapping_layers):
+            dense = EqualizedDense(channels(0), multiplier=self.mapping_multiplier, name=f"label_{i}")
+            of_label = rectified(dense(of_label))
+        return jnp.sum(x * of_label, axis=-1) / math.sqrt(channels(0))
+
+
+def low_dtype(dtype: Any, level: int, top: int, low_levels: int) -> Any:
+    """`dtype` for the `low_levels` largest levels up to `top`, float32 for those below."""
+    return dtype if level > top - low_levels else jnp.float32
