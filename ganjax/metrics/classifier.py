@@ -312,7 +312,8 @@ def load_classifier(
     if found is None:
         return None
     params, about = found
-    return Classifier(params, num_classes, tuple(image_shape), about["test_accuracy"])
+    height, width, channels = image_shape
+    return Classifier(params, num_classes, (height, width, channels), about["test_accuracy"])
 
 
 def _about(classifier: Classifier) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """AdaIN and noise, against their definitions."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,7 @@ def test_adain():
     style = draw.normal(size=(2, 6)).astype(np.float32)
     params = {"style": {"kernel": draw.normal(size=(6, 8)), "bias": draw.normal(size=8)}}
     params = jax.tree.map(lambda leaf: leaf.astype(np.float32), params)
-    found = AdaIN().apply({"params": params}, x, style)
+    found: Any = AdaIN().apply({"params": params}, x, style)
     affine = style @ params["style"]["kernel"] / np.sqrt(6) + params["style"]["bias"]
     normal = (x - x.mean((1, 2), keepdims=True)) / x.std((1, 2), keepdims=True)
     scale, shift = affine[:, None, None, :4] + 1, affine[:, None, None, 4:]
@@ -26,7 +28,7 @@ def test_adain():
 
 
 def test_noise_is_of_each_pixel_and_of_each_example_s_key():
-    x, keys = jnp.zeros((3, 2, 4, 5)), random.from_seeds([7, 8, 7])
+    x, keys = jnp.zeros((3, 2, 4, 5)), random.from_seeds(np.array([7, 8, 7]))
     variables = Noise().init(KEY, x, keys)
     np.testing.assert_array_equal(Noise().apply(variables, x, keys), 0)  # the strength begins at 0
     strength = np.arange(5, dtype=np.float32)

@@ -17,7 +17,8 @@ def scenes(count, size=12, seed=0):
         each[:, left:right] = 1 + draw.integers(2)
     maps = np.clip(COLOURS[classes] + draw.integers(-6, 7, (*classes.shape, 3)), 0, 255).astype(np.uint8)
     rows = np.arange(size)[:, None] % 2
-    grey = np.choose(classes, [0 * classes + 60, 60 + 140 * np.broadcast_to(rows, classes.shape), 200])
+    grey = np.stack([0 * classes + 60, 60 + 140 * np.broadcast_to(rows, classes.shape), 0 * classes + 200])
+    grey = np.take_along_axis(grey, classes[None], axis=0)[0]
     photos = np.clip(grey[..., None] + draw.integers(-20, 21, (*classes.shape, 3)), 0, 255).astype(np.uint8)
     return classes, maps, photos
 
@@ -29,7 +30,9 @@ def test_a_palette_has_the_colours_by_their_shares():
     np.testing.assert_allclose(found, COLOURS[np.argsort(-shares)], atol=2)
     recovered = classes_of(maps, found)
     assert (np.argsort(-shares)[recovered] == classes).all()
-    grey = np.repeat(np.uint8([9, 9, 9, 100, 200, 200, 60]), 3)[None, None, :, None].repeat(2, axis=1)
+    grey = np.repeat(np.array([9, 9, 9, 100, 200, 200, 60], np.uint8), 3)[None, None, :, None].repeat(
+        2, axis=1
+    )
     grey = np.where(grey == 60, np.arange(21, dtype=np.uint8)[:, None] * 37, grey)  # wraps around
     np.testing.assert_array_equal(palette(grey), [[9], [200], [100]])
 

@@ -131,7 +131,7 @@ def test_label_maps(monkeypatch):
 
     monkeypatch.setattr("ganjax.metrics.segmentation.cached_segmenter", network)
     dark = (DRAW.random((6, 4, 4, 1)) < 0.75).repeat(4, axis=1).repeat(4, axis=2)
-    maps = np.where(dark, np.float32([-1, -1, 0]), np.float32([1, 0, 0])).astype(np.float32)
+    maps = np.where(dark, np.array([-1, -1, 0], np.float32), np.array([1, 0, 0], np.float32))
     photos = np.where(dark, np.float32(-0.9), np.float32(0.9)) * np.ones(3, np.float32)
     outputs = photos.copy()
     outputs[0] = -photos[0]
