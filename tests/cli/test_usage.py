@@ -239,10 +239,10 @@ def test_a_run_from_before_a_setting_came(run, trained):
     del record["config"]["pause"], record["config"]["seeds"]
     path.write_text(json.dumps(record))
     argv = (f"--experiment={TOY}", f"--workdir={trained}")
+    answer = run(*argv, "--config.seeds=1")
+    assert answer.code == 0, answer.err
+    message = r"config\.pause is 0\.5 here and unknown there: another version"
     for mode in ("sample", "train"):
-        answer = run(*argv, f"--mode={mode}", "--config.seeds=1")
-        assert answer.code == 0, answer.err
-        message = r"config\.pause is 0\.5 here and unknown there: another version"
         assert_refused(run, (*argv, f"--mode={mode}", "--config.pause=0.5"), 2, message, trained)
 
 

@@ -142,10 +142,12 @@ def test_how_images_are_resized_is_asked_of_the_data():
         dataclasses.replace(ProgressiveRecipe(**settings), image_size=None)
 
 
-def test_images_that_are_enlarged_are_said_to_be(caplog):
+def test_images_that_are_enlarged_are_said_to_be(monkeypatch):
+    told = []
+    monkeypatch.setattr("absl.logging.warning", lambda message, *values: told.append(message % values))
     settings: dict[str, Any] = SMALL | {"image_size": 32, "steps": 99}
     ProgressiveRecipe(**settings).build()
-    assert "its images of 28x28 are enlarged to 32x32" in caplog.text
+    assert told == ["dataset=random: its images of 28x28 are enlarged to 32x32"]
 
 
 def test_a_set_without_labels_has_no_classes_to_ask_for():

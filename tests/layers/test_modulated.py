@@ -1,5 +1,7 @@
 """Modulated and filtered convolutions against their definitions, in double precision."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,7 +97,7 @@ def test_the_layers_scale_by_the_fan_in():
     assert jax.tree.map(jnp.shape, form) == jax.tree.map(np.shape, params)
     scales = style @ params["style"]["kernel"] / np.sqrt(6) + params["style"]["bias"]
     kernel = params["kernel"] / np.sqrt(27)
-    found = ModulatedConv(4).apply({"params": params}, x, style)
+    found: Any = ModulatedConv(4).apply({"params": params}, x, style)
     expected = modulated_conv(jnp.asarray(x), jnp.asarray(kernel), jnp.asarray(scales))
     expected = np.asarray(expected) + params["bias"]
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
@@ -106,7 +108,7 @@ def test_the_layers_scale_by_the_fan_in():
 
 
 def test_noise_is_the_examples_own():
-    keys = random.from_seeds([3, 4, 3])
+    keys = random.from_seeds(np.array([3, 4, 3]))
     x, style = jnp.zeros((3, 4, 4, 2)), jnp.ones((3, 5))
     layer = ModulatedConv(2, noise=True)
     form = jax.eval_shape(lambda: layer.init(jax.random.key(0), x, style))["params"]
@@ -117,4 +119,4 @@ def test_noise_is_the_examples_own():
     assert not np.array_equal(found[0], found[1])
     assert np.array_equal(found[..., 0], found[..., 1])
     np.testing.assert_allclose(found[..., 0], 0.5 * random.normal(keys, (4, 4)), rtol=1e-6)
-    assert not np.any(layer.apply({"params": params}, x, style))
+    assert not np.any(np.asarray(layer.apply({"params": params}, x, style)))

@@ -64,7 +64,7 @@ def test_the_papers_size():
 
 def test_styles():
     shape = (8, 8, 1)
-    keys = random.from_seeds(range(12))
+    keys = random.from_seeds(np.arange(12))
     latents = np.random.default_rng(0).normal(size=(12, 7)).astype(np.float32)
     generator = StyleGAN2Generator(shape, 1, **STYLE, mixing=0.5)
     form = jax.eval_shape(lambda: generator.init(jax.random.key(0), latents, train=True))
@@ -94,7 +94,7 @@ def test_styles():
 def test_images_are_a_function_of_styles_and_noise():
     shape = (8, 8, 3)
     latents = np.random.default_rng(0).normal(size=(2, 7)).astype(np.float32)
-    keys = random.from_seeds([5, 6])
+    keys = random.from_seeds(np.array([5, 6]))
     generator = StyleGAN2Generator(shape, 1, **STYLE, mixing=0.0)
     form = jax.eval_shape(lambda: generator.init(jax.random.key(0), latents, train=True))
     variables = random_variables(form)
