@@ -53,9 +53,8 @@ def test_the_wavelets(filter, moments):
         assert np.sum(high_pass * places**moment) == pytest.approx(0, abs=1e-7)
 
 
-@pytest.mark.parametrize(
-    "channels", [3, pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_nothing_happens_at_0(channels):
     images = jnp.asarray(some(3, 8, 6, channels))
     found = augment_ada.ada(ALL)(images, keys_of(3), 0.0)
@@ -238,6 +237,7 @@ def test_colours_of_one_and_of_four_channels():
     np.testing.assert_allclose(found[..., :3], augment_ada.recolour(images[..., :3], matrix), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_bands_of_frequencies():
     bank = augment_ada.filter_bank()
     assert bank.shape == (4, 43)

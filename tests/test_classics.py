@@ -130,7 +130,8 @@ def test_settings_that_do_not_fit_are_refused(name, settings, message):
         loop.abstract_state(built(name, tiny=True, **settings), 0)
 
 
-@pytest.mark.parametrize("clip", ["all", pytest.param("kernels", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("clip", ["all", "kernels"])
 def test_the_critics_weights_never_leave_the_box(clip):
     experiment = built("wgan_mnist", tiny=True, steps=40, clip=clip, discriminator_learning_rate=1e-3)
     stage = experiment.stages[0]

@@ -276,7 +276,7 @@ def wide_stage() -> Stage:
 
 
 @needs_devices
-@pytest.mark.parametrize("model_parallel", [2, 4])
+@pytest.mark.parametrize("model_parallel", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_spread_model_trains_what_a_whole_one_does(model_parallel):
     stage = wide_stage()
     states = []

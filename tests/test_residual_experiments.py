@@ -82,7 +82,10 @@ def test_settings_that_do_not_fit(name, settings, message):
         loop.abstract_state(built(name, **settings), 0)
 
 
-@pytest.mark.parametrize("conditioning", ["projection", "auxiliary", "concatenation"])
+@pytest.mark.parametrize(
+    "conditioning",
+    ["projection", *(pytest.param(name, marks=pytest.mark.slow) for name in ("auxiliary", "concatenation"))],
+)
 def test_every_conditioning_has_its_metrics(conditioning):
     names = loop.metric_names(built("sagan_mnist", conditioning=conditioning))
     own = {"classification", "generator_classification"}

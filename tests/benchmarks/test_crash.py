@@ -19,6 +19,7 @@ def kills(rounds: int, folder: pathlib.Path, capsys, *flags: str) -> tuple[int, 
     return code, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_one_round(tmp_path, capsys):
     """One kill, aimed at a save, of the toy."""
     code, out = kills(1, tmp_path / "crash", capsys, "--steps=30", f"--experiment={TOY}")

@@ -147,7 +147,7 @@ def test_a_round_has_at_least_three_steps():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="ru_maxrss is of Unix")
-@pytest.mark.parametrize(("window", "calls"), [(None, 3), (2, 2)])
+@pytest.mark.parametrize(("window", "calls"), [(None, 3), pytest.param(2, 2, marks=pytest.mark.slow)])
 def test_our_contestant_runs(window, calls):
     """In this process: the peak is the whole suite's, but it counts bytes. Windows are for accelerators."""
     contestant = contestants.ours(Job("cgan_mnist", 2), window)

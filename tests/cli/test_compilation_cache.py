@@ -264,6 +264,7 @@ def test_a_run_has_the_same_bits_without_a_cache_and_with_an_empty_and_a_filled_
     assert len({fingerprint(tmp_path / name) for name in ("off", "cold", "warm")}) == 1
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_share_an_empty_cache(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
     environment |= {"GANJAX_COMPILATION_CACHE": str(tmp_path / "shared")}

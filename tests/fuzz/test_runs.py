@@ -281,7 +281,7 @@ several = st.lists(damages, min_size=1, max_size=3)
 choices = st.sampled_from(["last", "last", "best", "1", "2", "3", "9"])
 keeping = st.sampled_from([[], [], ["--keep_best=generator_loss"], ["--keep_best=generator_loss:max"]])
 test_damaged_checkpoints_to_draw_from, test_damaged_checkpoints_to_draw_from_at_length = fuzzed(
-    damaged_checkpoints_to_draw_from, st.tuples(several, choices), few=10, many=1200
+    damaged_checkpoints_to_draw_from, st.tuples(several, choices), few=5, many=1200
 )
 test_damaged_checkpoints_to_go_on_from, test_damaged_checkpoints_to_go_on_from_at_length = fuzzed(
     damaged_checkpoints_to_go_on_from, st.tuples(several, keeping), few=3, many=200

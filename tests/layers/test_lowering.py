@@ -163,7 +163,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if "4 taps" in name else []) for name in CASES],
+)
 def test_each_branch_is_the_convolution_on_every_platform(name, taken):
     shape, kernel_shape, strides, pads, branches = CASES[name]
     geometry = Geometry(shape[1:3], kernel_shape[:2], strides, pads)
