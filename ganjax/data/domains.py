@@ -13,6 +13,7 @@ import numpy as np
 
 from ganjax.augment import Augmentation
 from ganjax.data.dataset import Dataset
+from ganjax.data.labelled import Unlabelled
 from ganjax.data.source import to_float
 from ganjax.data.zip import Zip
 from ganjax.gan import Batch, Context
@@ -22,7 +23,7 @@ DOMAINS = ("A", "B")
 Divide = Callable[[jax.Array], tuple[jax.Array, jax.Array]]  # [n, H, W, C] -> a side of each domain
 
 
-class Paired:
+class Paired(Unlabelled):
     """A set of which each image makes a pair. A `Source`.
 
     Attributes:
@@ -32,29 +33,8 @@ class Paired:
     """
 
     def __init__(self, dataset: Dataset, divide: Divide, jitter: Augmentation | None = None):
-        self.dataset, self.divide, self.jitter = dataset, divide, jitter
-
-    @property
-    def skipped(self) -> Any:
-        """A line for every damaged image that was met and replaced."""
-        return self.dataset.skipped
-
-    def indices(self, seed: int, start: int, count: int) -> np.ndarray:
-        """Which pairs come after the run's first `start`: int64 [count]."""
-        return self.dataset.indices(seed, start, count)
-
-    def example(self, count: int) -> dict[str, np.ndarray]:
-        """Zeros of the form that `read` gives."""
-        return {"image": self.dataset.example(count)["image"]}
-
-    def read(self, indices: Any) -> dict[str, np.ndarray]:
-        """The images at `indices`: "image" uint8 [n, H, W, C]."""
-        return {"image": self.dataset.read(indices)["image"]}
-
-    def resident(self) -> dict[str, np.ndarray] | None:
-        """The whole set, or None if it is too large."""
-        whole = self.dataset.resident()
-        return None if whole is None else {"image": whole["image"]}
+        super().__init__(dataset)
+        self.divide, self.jitter = divide, jitter
 
     def transform(self, batch: Batch, context: Context) -> Batch:
         """Raw images to pairs, jittered alike."""
