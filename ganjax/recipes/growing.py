@@ -87,6 +87,10 @@ class GrowingRecipe(ImageRecipe):
     def rungs(self, top: int) -> tuple[Rung, ...]:
         """The stages up to this level. Raises ValueError for batches or lengths that do not fit."""
         levels = range(top + 1) if self.growing else (top,)
+        for name in ("batch_sizes", "fade_images", "hold_images"):
+            default = type(self).__dataclass_fields__[name].default
+            if not self.growing and getattr(self, name) != default:
+                raise wrong(self, name, f"{default}, as it does nothing with growing=false")
         before = self.batch_sizes[: len(levels) - 1]
         sizes = [*before, *[self.batch_size] * (len(levels) - len(before))]
         for size in sizes:

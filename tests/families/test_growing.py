@@ -96,7 +96,12 @@ def test_the_stages_of_a_run():
     assert [stage.steps for stage in stages] == [1, 2 + 1, 16]
     assert [stage.data.image_shape for stage in stages] == [(4, 4, 1), (8, 8, 1), (16, 16, 1)]
     assert [stage.inherit is None for stage in stages] == [True, False, False]
-    whole = dataclasses.replace(config, growing=False)  # which has no sizes before
+    with pytest.raises(ValueError, match=r"batch_sizes=\(16, 8\): expected \(\), as it does nothing with"):
+        dataclasses.replace(config, growing=False).build()
+    stays = {
+        name: getattr(ProgressiveRecipe(), name) for name in ("batch_sizes", "fade_images", "hold_images")
+    }
+    whole = dataclasses.replace(config, growing=False, **stays)  # which has no sizes before
     assert whole.build().stages[0].batch_size == 4
     assert [(stage.steps, stage.data.image_shape) for stage in whole.build().stages] == [(20, (16, 16, 1))]
     settings = SMALL | {"image_size": (8, 16), "steps": 20}
