@@ -17,7 +17,12 @@ MODELS = (
     "pggan32",
     "stylegan32",
     "stylegan2_32",
+    "pggan128",
+    "pggan256",
+    "stylegan2_128",
+    "stylegan2_256",
 )
+PEERLESS = ("stylegan2_128", "stylegan2_256")  # of these: what they are measured beside is published
 
 
 class Parser(argparse.ArgumentParser):

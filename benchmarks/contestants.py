@@ -6,6 +6,7 @@ needs them: each peak of memory is one contestant's own.
 """
 
 import contextlib
+import math
 import multiprocessing
 import os
 import platform
@@ -37,7 +38,8 @@ class Contestant(NamedTuple):
 
     Attributes:
       advance: runs a number of steps and returns when the device has finished them.
-      chunk: how many steps one call is asked for: a window where steps share a dispatch, else 1.
+      chunk: how many steps one call is asked for: a window where steps share a dispatch, a model's cycle
+        where it has one, else 1.
       facts: what to report of it.
       peak_bytes: the most memory so far, of the device's, or on a CPU of the process.
     """
@@ -74,8 +76,8 @@ def ours(job: Job, window: int | None = None) -> Contestant:
     key = jax.random.key(0)
     device = jax.devices()[0]
     if window is None:
-        window = 1 if device.platform == "cpu" else 16
-    steps = 1000  # of the stage; the same phases are due at every step, also after the last
+        window = 1 if device.platform == "cpu" else math.lcm(16, model.cycle)
+    steps = 1000  # of the stage; the same phases are due after the last
     runner = Runner(
         arrangement("none", job.batch), model.gan, lambda batch, context: batch, job.batch, steps, window
     )
@@ -88,15 +90,16 @@ def ours(job: Job, window: int | None = None) -> Contestant:
         nonlocal state, done
         if resident is not None:
             indices = [np.arange(job.batch)] * count
-            state, metrics = runner.steps(state, resident, indices, key, done)
+            state, _ = runner.steps(state, resident, indices, key, done)
         else:
-            assert count == 1
-            state, metrics = runner.step(state, raw, key, done)
+            for i in range(count):
+                state, _ = runner.step(state, raw, key, done + i)
         done += count
-        jax.block_until_ready((state, metrics))
+        jax.block_until_ready(state)
 
+    chunk = math.lcm(window, model.cycle)
     for _ in range(2):
-        advance(window)
+        advance(chunk)
 
     def peak_bytes() -> int:
         stats = device.memory_stats() or {}
@@ -109,7 +112,7 @@ def ours(job: Job, window: int | None = None) -> Contestant:
         "versions": {"jax": jax.__version__, "python": platform.python_version()},
         "compiler_options": compiler_options() or {},
     }
-    return Contestant(advance, window, facts, peak_bytes)
+    return Contestant(advance, chunk, facts, peak_bytes)
 
 
 def torch_peer(job: Job, compiled: bool) -> Contestant:

@@ -1,5 +1,7 @@
 """The models that are measured: a `Gan` and a batch, by name. `benchmarks.peers` has the same in PyTorch."""
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,9 +9,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import cgan_mnist
+from experiments import cgan_mnist, stylegan2_folder
 from ganjax import losses, optim
-from ganjax.data.dataset import from_spec
+from ganjax.data.dataset import Dataset, from_spec
 from ganjax.families.adversarial import adversarial
 from ganjax.families.cycle import cycle
 from ganjax.families.penalties import r1
@@ -34,12 +36,14 @@ class Model(NamedTuple):
       image_shape: (H, W, C).
       num_classes: 0 for an unconditional GAN.
       names: of the images that a batch has of each example.
+      cycle: steps after which those that differ, by regularizers that are due at some, come again.
     """
 
     gan: Gan
     image_shape: tuple[int, int, int]
     num_classes: int = 0
     names: tuple[str, ...] = ("image",)
+    cycle: int = 1
 
     def batch(self, count: int) -> dict[str, np.ndarray]:
         """The same random examples at every call: images float32 in [-1, 1], "label" where conditional."""
@@ -69,19 +73,22 @@ def cgan_mnist_default(dtype: str) -> Model:
     config = cgan_mnist.Config(dtype=dtype)
     shape = (28, 28, 1)
 
-    def metadata_only(name: str, **_):
-        return from_spec(
-            {
-                "name": name,
-                "split": "train",
-                "image_shape": shape,
-                "num_classes": 10,
-                "class_names": [str(label) for label in range(10)],
-                "num_examples": 60_000,
-            }
-        )
+    experiment = cgan_mnist.build(config, load=lambda name, **_: _metadata(name, shape, 10))
+    return Model(experiment.stages[0].gan, shape, 10)
 
-    return Model(cgan_mnist.build(config, load=metadata_only).stages[0].gan, shape, 10)
+
+def _metadata(name: str, shape: tuple[int, int, int], num_classes: int = 0) -> Dataset:
+    """A set without its pixels."""
+    return from_spec(
+        {
+            "name": name,
+            "split": "train",
+            "image_shape": shape,
+            "num_classes": num_classes,
+            "class_names": [str(label) for label in range(num_classes)],
+            "num_examples": 60_000,
+        }
+    )
 
 
 def dcgan64(dtype: str) -> Model:
@@ -140,12 +147,19 @@ def stylegan32(dtype: str) -> Model:
     )
 
 
-def _grown(generator: nn.Module, discriminator: nn.Module) -> Model:
+def _grown(generator: Any, discriminator: nn.Module, latent_size: int = 64) -> Model:
     optimizers = {player: optim.adam(1e-3, b1=0.0, b2=0.99) for player in ("generator", "discriminator")}
     gan = adversarial(
-        generator, discriminator, latent_size=64, optimizers=optimizers, penalties={"r1": r1(10.0)}
+        generator, discriminator, latent_size=latent_size, optimizers=optimizers, penalties={"r1": r1(10.0)}
     )
-    return Model(gan, (32, 32, 3))
+    return Model(gan, generator.shape)
+
+
+def pggan_at(level: int, dtype: str) -> Model:
+    """PGGAN as wide as in its paper, on images of 4x4 doubled `level` times, with `pggan32`'s loss."""
+    size, options = 4 << level, {"dtype": jnp.dtype(dtype)}
+    generator = ProgressiveGenerator((size, size, 3), level, **options)
+    return _grown(generator, ProgressiveDiscriminator(level, **options), 512)
 
 
 def stylegan2_32(dtype: str) -> Model:
@@ -161,6 +175,14 @@ def stylegan2_32(dtype: str) -> Model:
         optimizers={player: optim.adam(2.5e-3, b1=0.0, b2=0.99) for player in ("generator", "discriminator")},
     )
     return Model(gan, (32, 32, 3))
+
+
+def stylegan2_at(size: int, dtype: str) -> Model:
+    """The default of experiments/stylegan2_folder.py for images of this size, R1 and path lengths as often as
+    they are due. The number of channels is the experiment's: 16,384 over the side, and 512 at most."""
+    config = stylegan2_folder.Config(dataset="random", image_size=size, dtype=dtype)
+    (stage,) = stylegan2_folder.build(config, lambda name, **_: _metadata(name, (size, size, 3))).stages
+    return Model(stage.gan, (size, size, 3), cycle=math.lcm(config.r1_every, config.path_length_every))
 
 
 def pix2pix64(dtype: str, dropout: float = 0.5) -> Model:
@@ -196,4 +218,8 @@ MODELS: dict[str, Callable[..., Model]] = {
     "pggan32": pggan32,
     "stylegan32": stylegan32,
     "stylegan2_32": stylegan2_32,
+    "pggan128": functools.partial(pggan_at, 5),
+    "pggan256": functools.partial(pggan_at, 6),
+    "stylegan2_128": functools.partial(stylegan2_at, 128),
+    "stylegan2_256": functools.partial(stylegan2_at, 256),
 }

@@ -3,7 +3,7 @@
 Written from the papers for speed in PyTorch's own idiom; tests/benchmarks/ shows that they compute the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -71,13 +71,14 @@ def biggan32() -> Recipe:
     )
 
 
-def pggan32() -> Recipe:
-    generator, discriminator = progressive.ProgressiveGenerator(), progressive.ProgressiveDiscriminator()
+def pggan(widths: Sequence[int] = progressive.WIDTHS, latent_size: int = 64) -> Recipe:
+    generator = progressive.ProgressiveGenerator(latent_size, widths)
+    discriminator = progressive.ProgressiveDiscriminator(widths)
     return Recipe(
         generator,
         discriminator,
         (progressive.names(generator), progressive.names(discriminator)),
-        latent_size=64,
+        latent_size=latent_size,
         r1=10.0,
         learning_rate=lambda step: 1e-3,
         betas=(0.0, 0.99),
@@ -88,7 +89,7 @@ def stylegan32() -> Recipe:
     generator = progressive.StyleGenerator()
     discriminator = progressive.ProgressiveDiscriminator(blurred=True)
     names = progressive.names(generator), progressive.names(discriminator)
-    return pggan32()._replace(generator=generator, discriminator=discriminator, names=names)
+    return pggan()._replace(generator=generator, discriminator=discriminator, names=names)
 
 
 def stylegan2_32() -> Recipe:
@@ -130,7 +131,9 @@ PEERS: dict[str, Callable[[], Any]] = {
     "biggan32": biggan32,
     "pix2pix64": pix2pix64,
     "cyclegan128": cyclegan128,
-    "pggan32": pggan32,
+    "pggan32": pggan,
     "stylegan32": stylegan32,
     "stylegan2_32": stylegan2_32,
+    "pggan128": lambda: pggan((512, 512, 512, 512, 256, 128), 512),
+    "pggan256": lambda: pggan((512, 512, 512, 512, 256, 128, 64), 512),
 }

@@ -1,6 +1,7 @@
 """PGGAN's and StyleGAN's networks in PyTorch (Karras et al. 2018, 2019), without a blend of sizes."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from benchmarks.peers.layers import flat_channels, from_channels
 
 LEVELS = 3  # doublings of 4x4: images of 32x32
+WIDTHS = (64,) * (LEVELS + 1)
 
 
 class EqualizedConv2d(nn.Conv2d):
@@ -77,15 +79,17 @@ def minibatch_std(x: Tensor, group: int = 4) -> Tensor:
 
 
 class ProgressiveGenerator(nn.Module):
-    def __init__(self, latent_size: int = 64, width: int = 64, channels: int = 3, levels: int = LEVELS):
+    """`widths`: channels of each level, from 4x4 on."""
+
+    def __init__(self, latent_size: int = 64, widths: Sequence[int] = WIDTHS, channels: int = 3):
         super().__init__()
-        self.levels = levels
-        self.dense = EqualizedLinear(latent_size, 16 * width, math.sqrt(2) / 4)
-        self.conv = EqualizedConv2d(width, width)
-        for level in range(1, levels + 1):
-            self.add_module(f"up_{level}", EqualizedConv2d(width, width))
-            self.add_module(f"conv_{level}", EqualizedConv2d(width, width))
-        self.add_module(f"image_{levels}", EqualizedConv2d(width, channels, 1, 1.0))
+        self.levels = len(widths) - 1
+        self.dense = EqualizedLinear(latent_size, 16 * widths[0], math.sqrt(2) / 4)
+        self.conv = EqualizedConv2d(widths[0], widths[0])
+        for level in range(1, self.levels + 1):
+            self.add_module(f"up_{level}", EqualizedConv2d(widths[level - 1], widths[level]))
+            self.add_module(f"conv_{level}", EqualizedConv2d(widths[level], widths[level]))
+        self.add_module(f"image_{self.levels}", EqualizedConv2d(widths[-1], channels, 1, 1.0))
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         def after(x: Tensor) -> Tensor:
@@ -101,24 +105,25 @@ class ProgressiveGenerator(nn.Module):
 
 
 class ProgressiveDiscriminator(nn.Module):
-    """PGGAN's; `blurred`, StyleGAN's."""
+    """PGGAN's; `blurred`, StyleGAN's. `widths` as the generator's."""
 
-    def __init__(self, width: int = 64, channels: int = 3, levels: int = LEVELS, blurred: bool = False):
+    def __init__(self, widths: Sequence[int] = WIDTHS, channels: int = 3, blurred: bool = False):
         super().__init__()
-        self.levels = levels
-        self.blur = Blur(width) if blurred else nn.Identity()
-        self.add_module(f"image_{levels}", EqualizedConv2d(channels, width, 1))
-        for level in range(1, levels + 1):
-            self.add_module(f"conv_{level}", EqualizedConv2d(width, width))
-            self.add_module(f"down_{level}", EqualizedConv2d(width, width))
-        self.conv = EqualizedConv2d(width + 1, width)
-        self.dense = EqualizedLinear(16 * width, width)
-        self.logits = EqualizedLinear(width, 1, 1.0)
+        self.levels = len(widths) - 1
+        self.add_module(f"image_{self.levels}", EqualizedConv2d(channels, widths[-1], 1))
+        for level in range(1, self.levels + 1):
+            self.add_module(f"conv_{level}", EqualizedConv2d(widths[level], widths[level]))
+            self.add_module(f"blur_{level}", Blur(widths[level]) if blurred else nn.Identity())
+            self.add_module(f"down_{level}", EqualizedConv2d(widths[level], widths[level - 1]))
+        self.conv = EqualizedConv2d(widths[0] + 1, widths[0])
+        self.dense = EqualizedLinear(16 * widths[0], widths[0])
+        self.logits = EqualizedLinear(widths[0], 1, 1.0)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         x = F.leaky_relu(self.get_submodule(f"image_{self.levels}")(x), 0.2)
         for level in range(self.levels, 0, -1):
-            x = self.blur(F.leaky_relu(self.get_submodule(f"conv_{level}")(x), 0.2))
+            x = F.leaky_relu(self.get_submodule(f"conv_{level}")(x), 0.2)
+            x = self.get_submodule(f"blur_{level}")(x)
             x = F.leaky_relu(F.avg_pool2d(self.get_submodule(f"down_{level}")(x), 2), 0.2)
         x = F.leaky_relu(self.conv(minibatch_std(x)), 0.2)
         x = F.leaky_relu(self.dense(flat_channels(x)), 0.2)

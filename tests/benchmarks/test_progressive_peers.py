@@ -23,6 +23,8 @@ from benchmarks.peers.copying import copy_weights, count
 
 BATCH, LATENT = 4, 5
 SMALL: dict[str, Any] = {"channel_base": 8, "channel_max": 3}
+HALVED: dict[str, Any] = {"channel_base": 6}
+WIDTHS = (6, 3)  # at 4x4 and 8x8
 
 
 def like(form: Any) -> Any:
@@ -79,19 +81,20 @@ def test_style_generators(train):
 @pytest.mark.parametrize("blurred", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_discriminators(blurred):
     images = np.random.default_rng(1).normal(size=(BATCH, 8, 8, 2)).astype(np.float32)
-    network = ProgressiveDiscriminator(1, blurred=blurred, **SMALL)
-    compared(network, progressive.ProgressiveDiscriminator(3, 2, 1, blurred), images, True)
+    network = ProgressiveDiscriminator(1, blurred=blurred, **HALVED)
+    compared(network, progressive.ProgressiveDiscriminator(WIDTHS, 2, blurred), images, True)
 
 
 @pytest.mark.slow
 def test_progressive_generators():
     latents = np.random.default_rng(1).normal(size=(BATCH, LATENT)).astype(np.float32)
-    network = ProgressiveGenerator((8, 8, 2), 1, **SMALL)
-    compared(network, progressive.ProgressiveGenerator(LATENT, 3, 2, 1), latents, True)
+    network = ProgressiveGenerator((8, 8, 2), 1, **HALVED)
+    compared(network, progressive.ProgressiveGenerator(LATENT, WIDTHS, 2), latents, True)
 
 
-def test_the_models_that_are_measured_are_as_large():
-    model, recipe = MODELS["stylegan32"]("float32"), PEERS["stylegan32"]()
+@pytest.mark.parametrize("name", ["stylegan32", "pggan128", "pggan256"])
+def test_the_models_that_are_measured_are_as_large(name):
+    model, recipe = MODELS[name]("float32"), PEERS[name]()
     params, _, _ = jax.eval_shape(lambda: model.gan.init(jax.random.key(0), model.batch(4)))
     for player in ("generator", "discriminator"):
         assert count(params[player]) == sum(p.numel() for p in getattr(recipe, player).parameters())

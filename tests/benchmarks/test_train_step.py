@@ -95,7 +95,7 @@ def test_a_table_without_json(log, capsys):
     assert train_step.main(["--model=cgan_book", "--rounds=1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("cgan_book, batch 32, float32, a device")
-    assert lines[-1].split() == ["torch", "4000.0", "0.500", "5", "2.5"]
+    assert lines[-1].split() == ["torch", "4000.0", "125.00", "0.500", "5", "2.5"]
 
 
 def test_a_contestant_that_fails_ends_the_others(log, capsys):
@@ -114,6 +114,7 @@ def test_a_contestant_that_fails_ends_the_others(log, capsys):
         ([], "the following arguments are required: --model"),
         (["--model=dcgan64", "--peer=jax"], "--peer: 'jax': expected one of torch, torch-compile, none"),
         (["--model=dcgan64", "--peer=torch,none"], "--peer: 'none': expected one of torch, torch-compile"),
+        (["--model=stylegan2_128"], "--model=stylegan2_128 has no peer in PyTorch: give --peer=none"),
         (["--model=dcgan64", "--batch=0"], "--batch: '0': expected a number above 0"),
         (["--model=dcgan64", "--seconds=nan"], "--seconds: 'nan': expected a number above 0"),
     ],
