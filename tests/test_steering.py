@@ -36,7 +36,10 @@ def small_gan(generator, num_classes=0):
     batch = {"image": np.zeros((4, *generator.shape), np.float32), "label": np.zeros(4, np.int32)}
     form = jax.eval_shape(functools.partial(create_state, gan), jax.random.key(0), batch)
     rng = np.random.default_rng(1)
-    return gan, jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype(x.dtype), form)
+    state = jax.tree.map(lambda x: np.asarray(rng.normal(0, 0.5, x.shape), x.dtype), form)
+    for part in jax.tree.leaves(state.params["generator"].get("synthesis", {}).get("image_0", {})):
+        part *= 0.1  # so that images are not all black or white
+    return gan, state
 
 
 @pytest.fixture(scope="module")
