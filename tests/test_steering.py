@@ -37,10 +37,10 @@ def small_gan(generator, num_classes=0):
     form = jax.eval_shape(functools.partial(create_state, gan), jax.random.key(0), batch)
     rng = np.random.default_rng(1)
     state = jax.tree.map(lambda x: np.asarray(rng.normal(0, 0.5, x.shape), x.dtype), form)
-    if "synthesis" in state.params["generator"]:  # or images would be all black or white
-        last = state.params["generator"]["synthesis"]["image_0"]
-        last["kernel"] *= 0.2
-        last["bias"] *= 0.0
+    for name, layer in state.params["generator"].get("synthesis", {}).items():
+        if name.startswith("image"):  # or images would be all black or white
+            layer["kernel"] *= 0.2
+            layer["bias"] *= 0.0
     return gan, state
 
 

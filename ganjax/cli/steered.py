@@ -13,7 +13,7 @@ from ganjax.errors import UsageError, shortened
 from ganjax.gan import Gan, GanState
 from ganjax.projection import Projection
 from ganjax.report.files import unusable
-from ganjax.steering import Directions, Look, Move, check_layers, load_directions, moved, truncated
+from ganjax.steering import Directions, Look, Move, NoiseMode, check_layers, load_directions, moved, truncated
 
 # Flags that say how styles are steered; other generators have no use for them.
 FLAGS = ("noise", "truncation_cutoff", "mix", "directions", "move")
@@ -35,7 +35,7 @@ def check_mode(mode: str, gan: Gan) -> None:
 
 
 def look_of(
-    flags: absl_flags.FlagValues, gan: Gan, state: GanState, noise: str
+    flags: absl_flags.FlagValues, gan: Gan, state: GanState, noise: NoiseMode
 ) -> tuple[Look, Directions | None]:
     """How pictures look, of a model with styles; all of it is checked, before anything is compiled.
 
