@@ -157,9 +157,9 @@ def _grown(generator: Any, discriminator: nn.Module, latent_size: int = 64) -> M
 
 def pggan_at(level: int, dtype: str) -> Model:
     """PGGAN as wide as in its paper, on images of 4x4 doubled `level` times, with `pggan32`'s loss."""
-    size, options = 4 << level, {"dtype": jnp.dtype(dtype)}
-    generator = ProgressiveGenerator((size, size, 3), level, **options)
-    return _grown(generator, ProgressiveDiscriminator(level, **options), 512)
+    size, compute = 4 << level, jnp.dtype(dtype)
+    generator = ProgressiveGenerator((size, size, 3), level, dtype=compute)
+    return _grown(generator, ProgressiveDiscriminator(level, dtype=compute), 512)
 
 
 def stylegan2_32(dtype: str) -> Model:
