@@ -180,7 +180,8 @@ def stylegan2_32(dtype: str) -> Model:
 def stylegan2_at(size: int, dtype: str) -> Model:
     """The default of experiments/stylegan2_folder.py for images of this size, R1 and path lengths as often as
     they are due. The number of channels is the experiment's: 16,384 over the side, and 512 at most."""
-    config = stylegan2_folder.Config(dataset="random", image_size=size, dtype=dtype)
+    chosen: Any = dtype
+    config = stylegan2_folder.Config(dataset="random", image_size=size, dtype=chosen)
     (stage,) = stylegan2_folder.build(config, lambda name, **_: _metadata(name, (size, size, 3))).stages
     return Model(stage.gan, (size, size, 3), cycle=math.lcm(config.r1_every, config.path_length_every))
 
