@@ -172,6 +172,9 @@ class Gan(NamedTuple):
       prepare: (trained state on the host, **options) -> the state that is sampled from in its place, and what
         protocols say of it; None: the state serves as it is.
       styles: of a generator that is steered by styles, its two parts; None for every other.
+      logits: (trained state, images [n, H, W, C] in [-1, 1], labels int [n] or None) -> what the
+        discriminator says of them outside of training, [n], of patches their mean; None for a family whose
+        discriminator is not asked about images alone.
     """
 
     init: Callable[[Array, Batch], tuple[dict, dict, Tree]]
@@ -183,6 +186,7 @@ class Gan(NamedTuple):
     constrain: Mapping[str, Callable[[Tree], Tree]] = {}
     prepare: Callable[..., tuple[GanState, Mapping[str, Any]]] | None = None
     styles: Styles | None = None
+    logits: Callable[..., Array] | None = None
 
 
 class Inherited(NamedTuple):

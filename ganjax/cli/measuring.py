@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags as absl_flags
 
@@ -19,6 +20,7 @@ from ganjax.metrics.judge import METRICS as OF_JUDGE
 from ganjax.metrics.judge import judge, verdict
 from ganjax.metrics.lpips import LPIPS
 from ganjax.metrics.nearest import neighbours_sheet
+from ganjax.parallel import Program
 from ganjax.sampling import Sampler
 from ganjax.steering import Look, Steering, layered
 
@@ -28,6 +30,7 @@ KEPT = 1 << 30  # bytes of samples that are drawn once and kept; more are drawn 
 CHUNK = 200  # samples that are drawn at a time
 GIVEN_CHUNK = 8  # of those that are drawn from something that is given, such as images
 PATH_BATCH = 32  # steps of a path that are drawn at a time
+CRITIC_BATCH = 64  # images that a discriminator is shown at a time
 
 # What can say which checkpoint is the best, and whether more is better; the first that a run has is the
 # default of --keep_best.
@@ -137,7 +140,8 @@ class Measurer:
             generated = sets.of_model(
                 sampler, state, self.count, dataset.image_shape, labels, classes, options=options
             )
-            found = self._of_images(dataset, generated, self._generator(index, state, options))
+            critic = self._critic(index, state, dataset)
+            found = self._of_images(dataset, generated, self._generator(index, state, options), critic)
         for name in self.asked:
             check_metric(name, found)
         drawn = self.drawn(state, step)
@@ -189,7 +193,11 @@ class Measurer:
         return verdict(results) if set(results) & set(OF_JUDGE) else None
 
     def _of_images(
-        self, dataset: data.Dataset, generated: sets.Images, generator: suite.Generator | None
+        self,
+        dataset: data.Dataset,
+        generated: sets.Images,
+        generator: suite.Generator | None,
+        critic: suite.Critic | None,
     ) -> Results:
         names = self.asked or self._default(dataset)
         pixels = generated.count * int(np.prod(generated.image_shape, dtype=np.int64))
@@ -202,7 +210,7 @@ class Measurer:
             some = _of_network(network, names)
             if some:
                 real = self._real(dataset, self._flags.real_split or split)
-                found |= suite.measure(self._subject(dataset, real, generated, generator), some)
+                found |= suite.measure(self._subject(dataset, real, generated, generator, critic), some)
         return found
 
     def _default(self, dataset: data.Dataset) -> list[str]:
@@ -251,6 +259,7 @@ class Measurer:
         real: data.Dataset,
         generated: sets.Images,
         generator: suite.Generator | None,
+        critic: suite.Critic | None,
     ) -> suite.Subject:
         networks: dict[str, Callable[[], suite.Network]] = {
             "classifier": lambda: suite.OfClassifier(self._classifier(dataset)),
@@ -265,7 +274,25 @@ class Measurer:
             say=self._say,
             generator=generator,
             lpips=self._lpips,
+            critic=critic,
         )
+
+    def _critic(self, index: int, state: GanState, dataset: data.Dataset) -> suite.Critic | None:
+        logits = self._experiment.stages[index].gan.logits
+        if logits is None or not _of_network("discriminator", self.asked):
+            return None
+        program = self._once(("logits", index), lambda: Program(jax.jit(logits)))
+
+        def of(images: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+            inputs = {"images": images} | ({} if labels is None else {"labels": labels})
+
+            def answer(part: dict[str, np.ndarray]) -> Any:
+                pixels = np.asarray(data.to_float(jnp.asarray(part["images"])))
+                return program(state, pixels, part.get("labels"))
+
+            return sampling.in_chunks(answer, inputs, CRITIC_BATCH)
+
+        return suite.Critic(of, sets.of_dataset(self._real(dataset, "train")))
 
     def _generator(self, index: int, state: GanState, options: Mapping[str, Any]) -> suite.Generator | None:
         gan = self._experiment.stages[index].gan

@@ -460,6 +460,12 @@ def adversarial(
         images: Any = generator.apply(variables_of(state), styles, maps, method="images", **given)
         return images
 
+    def logits(state: GanState, images: Array, labels: Array | None = None) -> Array:
+        check_conditions(labels)
+        variables = {"params": state.params[DISCRIMINATOR], **state.stats[DISCRIMINATOR]}
+        found: Any = discriminator.apply(variables, images, labels, train=False, **of_step(state.step))
+        return jnp.mean(found.reshape(found.shape[0], -1), axis=1)
+
     styles = None
     if all(hasattr(generator, name) for name in ("images", "noise", "layers")):
         layers: Any = getattr(generator, "layers")  # noqa: B009
@@ -508,6 +514,7 @@ def adversarial(
         constrain=constrain,
         prepare=prepare,
         styles=styles,
+        logits=logits,
     )
 
 

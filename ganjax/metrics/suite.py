@@ -34,6 +34,7 @@ SWD_IMAGES = 16_384  # at most
 MS_SSIM_PAIRS = 10_000  # at most
 LPIPS_PAIRS = 2000  # at most
 PATHS = 10_000  # at most
+CRITIC_IMAGES = 10_000  # at most
 FEATURES_CACHED = 1 << 30  # bytes of real features that are kept in the cache at most; statistics always are
 
 Say = Callable[[str], None]
@@ -87,6 +88,18 @@ class Generator(NamedTuple):
     draw_styles: Callable[..., np.ndarray] | None = None
 
 
+class Critic(NamedTuple):
+    """The discriminator, and what it was trained on.
+
+    Attributes:
+      logits: (images uint8 [n, H, W, C], labels [n] or None) -> what it says of them [n].
+      train: the training images.
+    """
+
+    logits: Callable[..., np.ndarray]
+    train: Images
+
+
 class Need(NamedTuple):
     """What a metric asks for: of which side, by which network, "features", "statistics" or "logits"."""
 
@@ -110,6 +123,7 @@ class Subject:
       real_statistics: of the real images, where there is nothing else of them.
       generator: what drew the generated images, from latents of the seeds 0, 1, ...; None: it is not known.
       lpips: what loads LPIPS; is asked once, when it is needed.
+      critic: the discriminator; None: there is none, or none that is asked about images alone.
     """
 
     generated: Images
@@ -122,6 +136,7 @@ class Subject:
     real_statistics: frechet.SavedStatistics | None = None
     generator: Generator | None = None
     lpips: Callable[[], LPIPS] | None = None
+    critic: Critic | None = None
 
     def __post_init__(self) -> None:
         self._built: dict[str, Network] = {}
@@ -494,18 +509,49 @@ CLASSIFIER = _of_network(
 )
 
 
+def _discriminator_overfitting(subject: Subject) -> dict[str, Any]:
+    """ADA's heuristic r_v: 0 where images that were not trained on are as real as those that were, 1 where
+    they are as fake as generated ones."""
+    critic = subject.critic
+    assert critic is not None
+    sides = {"train": critic.train, "held_out": subject.real, "generated": subject.generated}
+    count = min(CRITIC_IMAGES, *(images.count for images in sides.values()))
+    means = {}
+    for name, images in sides.items():
+        chosen = _chosen(images, count, np.random.default_rng([subject.seed, count]))
+        labels = images.labels[chosen] if images.labels is not None and images.num_classes else None
+        means[name] = float(np.mean(critic.logits(_at(images, chosen), labels), dtype=np.float64))
+    apart = means["train"] - means["generated"]
+    value = (means["train"] - means["held_out"]) / apart if apart else 0.0
+    return {"value": value, **means, "images": count}
+
+
+def _has_critic(subject: Subject, name: str) -> None:
+    if subject.critic is None:
+        raise errors.UsageError(f"{name}: it is of a discriminator of images, and there is none")
+    if subject.real.about.get("split") == "train":
+        raise errors.UsageError(f"{name}: it compares with what was not trained on: --real_split=test")
+
+
 def _some_of_each(subject: Subject, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Generated and real images, as many of each and at most so many: of the larger set some are drawn."""
     count = min(most, *(subject.side(side).count for side in SIDES))
     draw = np.random.default_rng([subject.seed, count])
-    generated, real = (_drawn(subject.side(side), count, draw) for side in SIDES)
+    generated, real = (_at(side, _chosen(side, count, draw)) for side in map(subject.side, SIDES))
     return generated, real
 
 
-def _drawn(images: Images, count: int, draw: np.random.Generator) -> np.ndarray:
+def _chosen(images: Images, count: int, draw: np.random.Generator) -> np.ndarray:
+    """Places of so many of the images: all, or some that are drawn, in order."""
     if count == images.count:
-        return images.read(0, count)
-    chosen = np.sort(draw.permutation(images.count)[:count])
+        return np.arange(count)
+    return np.sort(draw.permutation(images.count)[:count])
+
+
+def _at(images: Images, chosen: np.ndarray) -> np.ndarray:
+    """The images at these places, which are in order."""
+    if len(chosen) == images.count:
+        return images.read(0, images.count)
     parts = []
     for start, chunk in images.chunks():
         parts.append(chunk[chosen[(chosen >= start) & (chosen < start + len(chunk))] - start])
@@ -611,6 +657,12 @@ OF_LPIPS = (
         network="lpips",
     ),
 )
+OVERFITTING = Metric(
+    "discriminator_overfitting",
+    _discriminator_overfitting,
+    check=_has_critic,
+    network="discriminator",
+)
 PIXELS = (
     Metric("swd", _sliced_wasserstein, check=_same_shape),
     Metric("ms_ssim", _ms_ssim, check=_at_least(2)),
@@ -619,7 +671,7 @@ ACCURACY = Metric(
     "classification_accuracy_score", _classification_accuracy, check=_labelled, network="classifier"
 )
 METRICS: Mapping[str, Metric] = {
-    metric.name: metric for metric in (*INCEPTION, *CLASSIFIER, ACCURACY, *OF_LPIPS, *PIXELS)
+    metric.name: metric for metric in (*INCEPTION, *CLASSIFIER, ACCURACY, *OF_LPIPS, OVERFITTING, *PIXELS)
 }
 LPIPS_DEFAULT = ("lpips_diversity",)
 PIXELS_DEFAULT = ("swd", "ms_ssim")
@@ -636,6 +688,7 @@ def _by_statistics(metric: Metric) -> bool:
 # literature FID is over the training set; a classifier has seen that.
 REAL_SPLITS: Mapping[str | None, str] = {
     "classifier": "test",
+    "discriminator": "test",
     "inception": "train",
     "lpips": "train",
     None: "train",

@@ -91,7 +91,14 @@ def test_against_what_was_held_out(run, tmp_path):
     )
     words += ("--config.hidden=4", "--config.discriminator_hidden=4", "--config.latent_size=2", "--steps=1")
     good(run("--experiment=gan_mnist", f"--workdir={folder}", f"--config.dataset={images}", *words))
-    words = (f"--workdir={folder}", "--mode=evaluate", "--metrics=swd", "--num_samples=10")
+    words = (f"--workdir={folder}", "--mode=evaluate", "--num_samples=10")
+    found = json.loads(good(run(*words, "--metrics=discriminator_overfitting")).out)
+    result = found["discriminator_overfitting"]
+    assert (result["images"], result["protocol"]["real_split"]) == (6, "test")
+    means = [result[name] for name in ("train", "held_out", "generated")]
+    assert len(set(means)) == 3
+    assert result["value"] == pytest.approx((means[0] - means[1]) / (means[0] - means[2]))
+    words += ("--metrics=swd",)
     for split, count in (("test", 6), ("train", 14)):
         found = json.loads(good(run(*words, f"--real_split={split}")).out)
         assert (found["swd"]["protocol"]["real_split"], found["swd"]["protocol"]["real_count"]) == (

@@ -77,6 +77,31 @@ def test_metrics_of_pixels_need_no_network():
     }
 
 
+def test_a_discriminator_that_knows_what_it_was_trained_on():
+    """It says the mean pixel, of labelled images plus the label: the three sets are 3, 1 and -1 apart."""
+
+    def of(level, count, **about):
+        images = np.full((count, 2, 2, 1), level, np.uint8)
+        return sets.of_arrays(images, np.zeros(count, int), 3, about)
+
+    def logits(images, labels):
+        assert (labels == 0).all()
+        return images.reshape(len(images), -1).mean(1)
+
+    critic = suite.Critic(logits, of(30, 9))
+    names, held = ["discriminator_overfitting"], of(25, 5, set="x", split="test")
+    (result,) = suite.measure(subject(of(10, 7), held, Network(), critic=critic), names).values()
+    protocol = result.pop("protocol")
+    assert result == {"value": 0.25, "train": 30.0, "held_out": 25.0, "generated": 10.0, "images": 5}
+    assert protocol["real_split"] == "test"
+    for real, asked, message in (
+        (held, None, "there is none"),
+        (of(25, 5, split="train"), critic, "real_split=test"),
+    ):
+        with pytest.raises(errors.UsageError, match=message):
+            suite.measure(subject(of(10, 7), real, Network(), critic=asked), names)
+
+
 def test_known_answers():
     bright = sets.of_arrays(np.full((1000, 8, 8, 1), 255, np.uint8) - (GENERATED.read(0, 1000) >> 3))
     results = suite.measure(subject(bright, REAL, Network()), ["fid", "precision", "recall"])
