@@ -47,17 +47,7 @@ class Command(NamedTuple):
 def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) -> int:
     """Runs a command line; see `ganjax.cli.main`."""
     overrides, rest = settings.split_arguments(argv)
-    values = _define()
-    for word in rest:
-        if re.fullmatch(r"--?flagfile(=.*)?", word, re.DOTALL):  # absl's own; it can't hold a --config.
-            raise UsageError(f"{shortened(word)}: flags are given on the command line, not in a file")
-    try:
-        left = values(["ganjax", *rest])[1:]
-    except (flags.Error, ValueError) as error:  # ValueError: absl's for --nohelp=1
-        raise UsageError(" ".join(str(error).split())) from error
-    if left:
-        raise UsageError(f"{shortened(left[0])}: not a flag; flags are given as --NAME=VALUE")
-    _check(values)
+    values = read_flags(rest)
     if values.help:
         print(_help(values, package))
         return 0
@@ -82,6 +72,22 @@ def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) 
 
     with compilation_cache.enabled(values.compilation_cache):
         return _run_mode(command, mode)
+
+
+def read_flags(words: Sequence[str]) -> flags.FlagValues:
+    """The flags of a command line, without its settings. Raises UsageError for what is none, or its value."""
+    values = _define()
+    for word in words:
+        if re.fullmatch(r"--?flagfile(=.*)?", word, re.DOTALL):  # absl's own; it can't hold a --config.
+            raise UsageError(f"{shortened(word)}: flags are given on the command line, not in a file")
+    try:
+        left = values(["ganjax", *words])[1:]
+    except (flags.Error, ValueError) as error:  # ValueError: absl's for --nohelp=1
+        raise UsageError(" ".join(str(error).split())) from error
+    if left:
+        raise UsageError(f"{shortened(left[0])}: not a flag; flags are given as --NAME=VALUE")
+    _check(values)
+    return values
 
 
 def _evaluate_sets(overrides: dict[str, str], values: flags.FlagValues) -> int:
@@ -137,7 +143,7 @@ def _mode(name: str) -> Callable[[Command], int]:
 # A mode's module is imported when it is asked for: it imports jax.
 MODES = {
     name: functools.partial(_mode, name)
-    for name in ("train", "sample", "interpolate", "attention", "evaluate", "plot", "export")
+    for name in ("train", "sample", "interpolate", "attention", "evaluate", "plot", "export", "explore")
 }
 
 # Of these modes, which a family adds (`Experiment.modes`), the flags are known here.
@@ -170,14 +176,14 @@ _BELONGS_TO = {
     "init_from": ("train",),
     "log_steps": ("train",),
     "preview_steps": ("train",),
-    "checkpoint": ("sample", "interpolate", "attention", "evaluate", "export", *OF_FAMILIES),
-    "member": ("sample", "interpolate", "attention", "export", "classify", "anomaly"),
+    "checkpoint": ("sample", "interpolate", "attention", "evaluate", "export", "explore", *OF_FAMILIES),
+    "member": ("sample", "interpolate", "attention", "export", "explore", "classify", "anomaly"),
     "seeds": ("sample", "interpolate", "attention"),
     "labels": ("sample", "interpolate", "attention"),
     "out": ("sample", "interpolate", "attention", "evaluate", "plot", "export", *OF_FAMILIES),
     "truncation": ("sample", "interpolate", "attention", "evaluate"),
     "truncation_mode": ("sample", "interpolate", "attention", "evaluate"),
-    "standing_statistics": ("sample", "interpolate", "attention", "evaluate"),
+    "standing_statistics": ("sample", "interpolate", "attention", "evaluate", "explore"),
     "between": ("interpolate",),
     "queries": ("attention",),
     "frames": ("interpolate",),
@@ -190,6 +196,8 @@ _BELONGS_TO = {
     "inception": ("train", "evaluate"),
     "resize": ("train", "evaluate"),
     "lpips": ("evaluate",),
+    "host": ("explore",),
+    "port": ("explore",),
 }
 
 
@@ -208,8 +216,8 @@ def _define() -> flags.FlagValues:
     text(
         "mode",
         "train",
-        "What to do: train, sample, interpolate, attention, evaluate, plot, export, list, or what the family "
-        "adds.",
+        "What to do: train, sample, interpolate, attention, evaluate, plot, export, explore, list, or what the "
+        "family adds.",
     )
     text("workdir", None, "The run's folder. Default: runs/EXPERIMENT-seedSEED.")
     integer("seed", 0, "Of everything random in training.", 0, 2**32 - 1)
@@ -417,6 +425,13 @@ def _define() -> flags.FlagValues:
         "evaluate: the file with VGG16's or AlexNet's weights and LPIPS's, for lpips_diversity and "
         "perceptual_path_length.",
     )
+    text(
+        "host",
+        "localhost",
+        "explore: the address to listen at. Beyond localhost, such as 0.0.0.0, everyone who reaches it can use "
+        "the page.",
+    )
+    integer("port", 8000, "explore: the port to listen at; 0: any that is free.", 0, 65_535)
     flags.DEFINE_bool("help", False, "Shows this.", short_name="h", flag_values=values)
     return values
 

@@ -2,19 +2,22 @@
 
 import io
 import math
+from collections.abc import Sequence
 
+import jax
 import numpy as np
+from absl import flags as absl_flags
 from etils import epath
 
 from ganjax import config as settings
 from ganjax.cli import drawing, workdir
 from ganjax.cli.command import Command
 from ganjax.errors import UsageError
-from ganjax.gan import Experiment
+from ganjax.gan import Experiment, Gan, GanState
 from ganjax.loop import preview_inputs
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
-from ganjax.sampling import Sampler
+from ganjax.sampling import Sampler, at_once
 
 MAX_GRID = 10_000
 MAX_SEED = 2**32 - 1
@@ -41,10 +44,11 @@ def run(command: Command) -> int:
         raise UsageError(f"--out={out}: {count} {instead}")
     state, meta = workdir.chosen_state(command, run)
     gan = run.experiment.stages[meta["stage"]].gan
-    options = drawing.options_of(command.flags, gan)
+    drawing.options_of(command.flags, gan)
     state, _ = drawing.prepared(command.flags, gan, state)
+    artist = Artist(run.experiment, gan, state)
+    samples = artist.samples(command.flags, seeds, labels)
     all_seeds, all_labels = drawing.every(seeds, labels)
-    samples = Sampler(gan)(state, all_seeds, all_labels, options=options)
     if out.suffix == ".npz":
         drawn = {"image": pictures.to_uint8(samples)} if show is None else {"sample": samples}
         arrays = {**drawn, "seed": all_seeds.astype(np.int64)}
@@ -54,8 +58,7 @@ def run(command: Command) -> int:
         np.savez_compressed(file, **arrays)
         write_atomically(out, file.getvalue())
     elif out.suffix == ".png":
-        columns = len(seeds) if labels else math.ceil(math.sqrt(count))
-        pictures.save_png(out, workdir.picture_of(run.experiment)(samples, columns))
+        pictures.save_png(out, artist.sheet(samples, seeds, labels))
     else:
         for i, image in enumerate(pictures.to_uint8(samples)):
             folder = out  # with classes, one for each, as `ganjax.data.load` and others read them
@@ -65,6 +68,37 @@ def run(command: Command) -> int:
             pictures.save_png(folder / f"seed{all_seeds[i]:06d}.png", image)
     print(f"{count} {'images' if show is None else 'samples'} of step {meta['step']}: {out}")
     return 0
+
+
+class Artist:
+    """Draws samples of a trained model as flags say, once or again and again: the same bytes, and each program
+    is compiled once.
+
+    Args:
+      experiment: the model's.
+      gan: of the stage that the state is of.
+      state: what is sampled from, as `drawing.prepared` gives it.
+    """
+
+    def __init__(self, experiment: Experiment, gan: Gan, state: GanState):
+        self._gan, self._picture = gan, workdir.picture_of(experiment)
+        self._state = jax.device_put(state.replace(opt_state={}))
+        self._sampler = Sampler(gan, at_once()) if experiment.show is None else Sampler(gan)
+
+    def samples(
+        self, flags: absl_flags.FlagValues, seeds: Sequence[int], labels: Sequence[int]
+    ) -> np.ndarray:
+        """Float32 [seeds * labels, ...], as `drawing.every` orders them.
+
+        Raises:
+          UsageError: a flag does not fit the model.
+        """
+        options = drawing.options_of(flags, self._gan)
+        return self._sampler(self._state, *drawing.every(seeds, labels), options=options)
+
+    def sheet(self, samples: np.ndarray, seeds: Sequence[int], labels: Sequence[int]) -> np.ndarray:
+        """Their picture, uint8 [H, W, C]: a row a label, or as square as can be."""
+        return self._picture(samples, len(seeds) if labels else math.ceil(math.sqrt(len(samples))))
 
 
 def read_lists(
