@@ -14,8 +14,8 @@ from ganjax.parallel import Program
 
 
 def at_once() -> int:
-    """How many pictures are drawn at a time where each may be asked for alone, as by --mode=sample: on a CPU few,
-    so that a single one comes soon."""
+    """How many pictures are drawn at a time where each may be asked for alone, as by --mode=sample: on a CPU
+    few, so that a single one comes soon."""
     return 4 if jax.default_backend() == "cpu" else 64
 
 

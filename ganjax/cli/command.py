@@ -216,8 +216,8 @@ def _define() -> flags.FlagValues:
     text(
         "mode",
         "train",
-        "What to do: train, sample, interpolate, attention, evaluate, plot, export, explore, list, or what the "
-        "family adds.",
+        "What to do: train, sample, interpolate, attention, evaluate, plot, export, explore, list, or what "
+        "the family adds.",
     )
     text("workdir", None, "The run's folder. Default: runs/EXPERIMENT-seedSEED.")
     integer("seed", 0, "Of everything random in training.", 0, 2**32 - 1)
@@ -428,8 +428,8 @@ def _define() -> flags.FlagValues:
     text(
         "host",
         "localhost",
-        "explore: the address to listen at. Beyond localhost, such as 0.0.0.0, everyone who reaches it can use "
-        "the page.",
+        "explore: the address to listen at. Beyond localhost, as with 0.0.0.0, everyone who reaches the "
+        "machine can use the page.",
     )
     integer("port", 8000, "explore: the port to listen at; 0: any that is free.", 0, 65_535)
     flags.DEFINE_bool("help", False, "Shows this.", short_name="h", flag_values=values)

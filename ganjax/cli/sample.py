@@ -71,8 +71,8 @@ def run(command: Command) -> int:
 
 
 class Artist:
-    """Draws samples of a trained model as flags say, once or again and again: the same bytes, and each program
-    is compiled once.
+    """Draws samples of a trained model as flags say, once or again and again: the same bytes, and each
+    program is compiled once.
 
     Args:
       experiment: the model's.

@@ -1,8 +1,8 @@
 """The explorer's server, in Flask, which is imported only here and only once a page is asked for.
 
-It answers GET alone and changes nothing: the page and its parts, `controls` (what can be set), `picture` (a PNG)
-and `command` (what draws that picture), the last two by the settings in the query. A mistake in these is answered
-with 400 and {"error": a line}.
+It answers GET alone and changes nothing: the page and its parts, `controls` (what can be set), `picture` (a
+PNG) and `command` (what draws that picture), the last two by the settings in the query. A mistake in these is
+answered with 400 and {"error": a line}.
 """
 
 import contextlib
@@ -71,13 +71,13 @@ class Turns:
     def __init__(self):
         self._numbers = itertools.count()
         self._latest: dict[str, int] = {}  # of those who wait, or whose turn it is
-        self._turn = threading.Lock()
+        self._coming, self._turn = threading.Lock(), threading.Lock()
 
     @contextlib.contextmanager
     def turn(self, client: str) -> Iterator[None]:
         """Raises Superseded where the same client has come again in the meantime."""
-        number = next(self._numbers)
-        self._latest[client] = number
+        with self._coming:
+            number = self._latest[client] = next(self._numbers)
         with self._turn:
             if self._latest.get(client) != number:
                 raise Superseded
@@ -114,9 +114,9 @@ def create_app(explored: Explored, hosts: Collection[str] | None = LOCAL) -> "fl
     @app.before_request
     def check() -> None:
         if not is_trusted(flask.request.host, hosts):
-            flask.abort(403, "this server is not known by that name; use localhost")
+            flask.abort(403, description="this server is not known by that name; use localhost")
         if flask.request.method not in ("GET", "HEAD"):
-            flask.abort(405, "this server answers GET alone")
+            flask.abort(405, description="this server answers GET alone")
 
     @app.after_request
     def protect(response: Any) -> Any:
@@ -147,7 +147,7 @@ def create_app(explored: Explored, hosts: Collection[str] | None = LOCAL) -> "fl
     @app.get("/<name>")
     def part(name: str) -> Any:
         if name not in page:
-            flask.abort(404, "there is nothing of that name here")
+            flask.abort(404, description="there is nothing of that name here")
         content, kind = page[name]
         return flask.Response(content, content_type=kind)
 
