@@ -2,7 +2,8 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,7 +11,8 @@ from absl import flags as absl_flags
 from etils import epath
 
 from ganjax import config as settings
-from ganjax.cli import drawing, workdir
+from ganjax import projection
+from ganjax.cli import drawing, steered, workdir
 from ganjax.cli.command import Command
 from ganjax.errors import UsageError
 from ganjax.gan import Experiment, Gan, GanState
@@ -18,6 +20,7 @@ from ganjax.loop import preview_inputs
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
 from ganjax.sampling import Sampler, at_once
+from ganjax.steering import Directions, Look, Steering
 
 MAX_GRID = 10_000
 MAX_SEED = 2**32 - 1
@@ -28,6 +31,8 @@ def run(command: Command) -> int:
     run = workdir.open_run(command)
     workdir.check_drawn_from_seeds(run, "sample")
     show = run.experiment.show
+    if command.flags.latent is not None:
+        return _of_latents(command, run)
     seeds, labels = read_lists(command, run.experiment, "0-63")
     out = epath.Path(command.flags.out or run.folder / "sample.png").expanduser()
     if out.suffix not in (".png", ".npz", ""):
@@ -44,7 +49,7 @@ def run(command: Command) -> int:
         raise UsageError(f"--out={out}: {count} {instead}")
     state, meta = workdir.chosen_state(command, run)
     gan = run.experiment.stages[meta["stage"]].gan
-    drawing.options_of(command.flags, gan)
+    how(command.flags, gan, state)
     state, _ = drawing.prepared(command.flags, gan, state)
     artist = Artist(run.experiment, gan, state)
     samples = artist.samples(command.flags, seeds, labels)
@@ -84,6 +89,7 @@ class Artist:
         self._gan, self._picture = gan, workdir.picture_of(experiment)
         self._state = jax.device_put(state.replace(opt_state={}))
         self._sampler = Sampler(gan, at_once()) if experiment.show is None else Sampler(gan)
+        self._steering = None if gan.styles is None else Steering(gan, self._state)
 
     def samples(
         self, flags: absl_flags.FlagValues, seeds: Sequence[int], labels: Sequence[int]
@@ -91,14 +97,78 @@ class Artist:
         """Float32 [seeds * labels, ...], as `drawing.every` orders them.
 
         Raises:
-          UsageError: a flag does not fit the model.
+          UsageError, RunError: as `how`.
         """
-        options = drawing.options_of(flags, self._gan)
-        return self._sampler(self._state, *drawing.every(seeds, labels), options=options)
+        options, look, directions = how(flags, self._gan, self._state)
+        every = drawing.every(seeds, labels)
+        if self._steering is None or look is None:
+            return self._sampler(self._state, *every, options=options)
+        return self._steering.draw(*every, look=look, directions=directions)
 
     def sheet(self, samples: np.ndarray, seeds: Sequence[int], labels: Sequence[int]) -> np.ndarray:
         """Their picture, uint8 [H, W, C]: a row a label, or as square as can be."""
         return self._picture(samples, len(seeds) if labels else math.ceil(math.sqrt(len(samples))))
+
+
+def how(
+    flags: absl_flags.FlagValues, gan: Gan, state: GanState
+) -> tuple[Mapping[str, Any], Look | None, Directions | None]:
+    """What flags say of drawing: the family's options, and of a model with styles its look and directions.
+
+    Raises:
+      UsageError: a flag does not fit the model.
+      RunError: the file of directions can't be read.
+    """
+    options = drawing.options_of(flags, gan)
+    steered.check(flags, gan)
+    if gan.styles is None:
+        return options, None, None
+    return options, *steered.look_of(flags, gan, state, "random")
+
+
+def _of_latents(command: Command, run: workdir.Run) -> int:
+    """Pictures of projected images, and of these moved along directions."""
+    flags = command.flags
+    if run.experiment.show is not None:
+        raise UsageError("--latent: this model's samples are no images")
+    for name in ("seeds", "labels", "mix"):
+        if flags[name].present:
+            raise UsageError(f"--{name} does nothing with --latent")
+    out = epath.Path(flags.out or run.folder / "sample.png").expanduser()
+    if out.suffix not in (".png", ""):
+        raise UsageError(f"--out={out}: expected a .png or a folder")
+    if flags.noise == "random":
+        raise UsageError("--noise=random: with --latent there are no seeds; expected const or none")
+    found = steered.read_latents(flags.latent)
+    state, meta = workdir.chosen_state(command, run)
+    gan = run.experiment.stages[meta["stage"]].gan
+    steered.check(flags, gan)
+    steered.check_latents(found, gan, state, run.experiment.num_classes)
+    if gan.styles is None:
+        if flags.truncation is not None:
+            raise UsageError("--truncation does nothing with --latent, of a model without styles")
+        state, _ = drawing.prepared(flags, gan, state)
+        samples = projection.draw(list(found.values()), None, Sampler(gan), state)
+    else:
+        look, directions = steered.look_of(flags, gan, state, "const")
+        steering = Steering(gan, state)
+        each = [
+            p._replace(styles=steering.looked(np.asarray(p.styles)[None], look, directions)[0])
+            for p in found.values()
+        ]
+        if flags.noise is None:  # that which was projected
+            samples = projection.draw(each, steering, Sampler(gan), state)
+        else:
+            samples = steering.images(np.stack([np.asarray(p.styles) for p in each]), look.noise)
+    if out.suffix:
+        pictures.save_png(
+            out, workdir.picture_of(run.experiment)(samples, math.ceil(math.sqrt(len(samples))))
+        )
+    else:
+        for name, image in zip(found, pictures.to_uint8(samples), strict=True):
+            pictures.save_png(out / f"{name}.png", image)
+    print(f"{len(samples)} images of step {meta['step']}: {out}")
+    return 0
 
 
 def read_lists(
