@@ -53,11 +53,11 @@ def run(command: Command) -> int:
                 "password",
                 file=sys.stderr,
             )
-        server = app.create_app(explored, app.LOCAL if local else None)
+        server = app.server_of(app.create_app(explored, app.LOCAL if local else None), listener)
         name = "localhost" if local else socket.gethostname()
         port = listener.getsockname()[1]
         print(f"{explored.title}, step {meta['step']}: http://{name}:{port}/ (Ctrl-C ends it)", flush=True)
-        app.serve(server, listener)
+        server.serve_forever()
     finally:
         listener.close()
     return 0

@@ -22,6 +22,7 @@ from ganjax.explorer.controls import Controls
 
 if TYPE_CHECKING:
     import flask
+    from werkzeug.serving import BaseWSGIServer
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 PAGE = {
@@ -108,7 +109,7 @@ def create_app(explored: Explored, hosts: Collection[str] | None = LOCAL) -> "fl
 
     app = flask.Flask(__name__, static_folder=None)
     turns = Turns()
-    folder = importlib.resources.files(__package__) / "page"
+    folder = importlib.resources.files("ganjax.explorer") / "page"
     page = {name: ((folder / name).read_bytes(), kind) for name, kind in PAGE.items()}
 
     @app.before_request
@@ -210,10 +211,10 @@ def listening(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def serve(app: "flask.Flask", listener: socket.socket) -> None:
-    """Answers requests, several at once, until the process ends."""
+def server_of(app: "flask.Flask", listener: socket.socket) -> "BaseWSGIServer":
+    """A server that answers several requests at once, and says nothing of them."""
     from werkzeug.serving import make_server
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # or there is a line for every picture
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     host, port = listener.getsockname()[:2]
-    make_server(host, port, app, threaded=True, fd=listener.fileno()).serve_forever()
+    return make_server(host, port, app, threaded=True, fd=listener.fileno())

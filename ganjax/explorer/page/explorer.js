@@ -203,7 +203,9 @@ function describe(text) {
 /** Shows the command for the picture that is seen. */
 async function command() {
   const answer = await (await fetch(`command?${shown}`)).json();
-  $("command").textContent = answer.command ?? answer.error;
+  const words = (answer.command ?? answer.error).split(/ (?=--)/); // lines break between flags, not in them
+  const spans = words.map((word) => Object.assign(document.createElement("span"), { textContent: word }));
+  $("command").replaceChildren(...spans.flatMap((span, i) => (i ? [" ", span] : [span])));
   $("command").hidden = false;
   return answer.command;
 }
