@@ -3,7 +3,7 @@
     python -m benchmarks.explorer
 
 The network is stylegan2_emoji's, of 32x32 pixels, with random weights, which take no less time than trained
-ones. Milliseconds from the request to the whole PNG, for each kind of change; the page waits another 30 first.
+ones. Milliseconds from the request to the whole PNG, for each kind of change; before it the page waits 30.
 """
 
 import http.client

@@ -300,7 +300,7 @@ class _Code:
                 raise UsageError(f"{reads} {missing[0]}, which was not exported; load the run's own folder")
             leaves = jax.device_put({name: self._leaves[name] for name in sorted(read)})
             state = GanState(jnp.int32(0), params=leaves, stats={}, opt_state={}, ema={}, carry=())
-            self._prepared[key] = Sampler(self._gan._replace(sample=self._sample), at_once()), state
+            self._prepared[key] = Sampler(self._gan._replace(sample=self._sample)), state
         return self._prepared[key]
 
     def _sample(self, state: GanState, keys: Array, labels: Array | None, **options: Any) -> Array:

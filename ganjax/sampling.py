@@ -25,13 +25,14 @@ class Sampler:
 
     Args:
       gan: its `sample` draws.
-      chunk: how many at a time; the last batch is filled up and cut off.
+      chunk: how many at a time; the last batch is filled up and cut off. None: `at_once()`.
       devices: which share the work, an equal part of a chunk each; None: jax's default device alone.
     Raises:
       ValueError: where `chunk` is less than 1, or does not divide evenly over the devices.
     """
 
-    def __init__(self, gan: Gan, chunk: int = 64, devices: Sequence[Any] | None = None):
+    def __init__(self, gan: Gan, chunk: int | None = None, devices: Sequence[Any] | None = None):
+        chunk = at_once() if chunk is None else chunk
         if chunk < 1:
             raise ValueError(f"chunk={chunk}: expected at least 1")
         if devices and chunk % len(devices):

@@ -19,10 +19,11 @@ from ganjax.gan import Experiment, Gan, GanState
 from ganjax.loop import preview_inputs
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
-from ganjax.sampling import Sampler, at_once
+from ganjax.sampling import Sampler
 from ganjax.steering import Directions, Look, Steering
 
 MAX_GRID = 10_000
+POINTS = 64  # samples at a time, of those that make one picture together
 MAX_SEED = 2**32 - 1
 
 
@@ -88,7 +89,7 @@ class Artist:
     def __init__(self, experiment: Experiment, gan: Gan, state: GanState):
         self._gan, self._picture = gan, workdir.picture_of(experiment)
         self._state = jax.device_put(state.replace(opt_state={}))
-        self._sampler = Sampler(gan, at_once()) if experiment.show is None else Sampler(gan)
+        self._sampler = Sampler(gan, None if experiment.show is None else POINTS)
         self._steering = None if gan.styles is None else Steering(gan, self._state)
 
     def samples(
