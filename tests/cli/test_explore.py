@@ -11,6 +11,7 @@ from ganjax.explorer import app
 from ganjax.explorer.app import Explored
 from tests.cli.command_line import Run, Silent, runner
 from tests.doubles import compiled_fast
+from tests.explorer.browser import Page, chromium, served
 
 __all__ = ["compiled_fast"]  # the fixture
 
@@ -125,3 +126,34 @@ def test_beyond_localhost_is_warned_of(run, trained, monkeypatch):
     answer = run(f"--workdir={trained}", "--mode=explore", "--port=0")
     assert (answer.code, answer.err, hosts[1]) == (0, "", app.LOCAL)
     assert "http://localhost:" in answer.out
+
+
+@pytest.mark.slow
+def test_the_command_on_the_page_makes_the_picture_on_the_page(run, explored, tmp_path, monkeypatch):
+    with chromium(tmp_path / "profile") as driver, served(explored) as address:
+        from selenium.webdriver.common.keys import Keys
+
+        page = Page(driver, address)
+        page.wait("seed=0")
+        pictures = [page.picture()]
+        for name, key, part in (
+            ("seed", Keys.ARROW_UP, "seed=1"),
+            ("label", "4", "label=4"),
+            ("truncates", Keys.SPACE, "truncation=0.7"),
+            ("mixes", Keys.SPACE, "mix_seed=1"),
+            ("mix_seed", Keys.ARROW_UP, "mix_seed=2"),
+            ("direction_0", Keys.ARROW_RIGHT, "direction_0=0.1"),
+        ):
+            page.press(name, key)
+            page.wait(part)
+            pictures.append(page.picture())
+        page["show"].click()
+        command = page.text_of("command")
+        assert page.complaints() == []
+    assert len(set(pictures)) >= 6  # the styles of the picture's own seed change nothing
+    words = shlex.split(command)
+    assert words[:2] == ["python", "run.py"]
+    monkeypatch.chdir(tmp_path)
+    answer = run(*words[2:])
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "picture.png").read_bytes() == pictures[-1]

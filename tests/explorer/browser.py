@@ -89,6 +89,12 @@ class Page:
 
         return WebDriverWait(self.driver, PATIENCE, 0.05).until(seen, f"no picture of {parts}")
 
+    def text_of(self, name: str) -> str:
+        """What an element says, once it says something."""
+        from selenium.webdriver.support.wait import WebDriverWait
+
+        return WebDriverWait(self.driver, PATIENCE, 0.05).until(lambda _: self[name].text)
+
     def picture(self) -> bytes:
         """The file that is seen."""
         script = """

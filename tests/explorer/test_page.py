@@ -102,13 +102,12 @@ def test_the_command_is_of_the_picture_that_is_seen(page, pictures):
     )
     assert not page["command"].is_displayed()
     page["show"].click()
-    page.driver.implicitly_wait(5)
-    assert page["command"].text == f"run {pictures.drawn[-1]}"
+    assert page.text_of("command") == f"run {pictures.drawn[-1]}"
+    wait_for(lambda: page["copied"].text == "Copied")
     read = "navigator.clipboard.readText().then(arguments[0], (error) => arguments[0](String(error)))"
     assert page.driver.execute_async_script(read) == page["command"].text
     page["next"].click()
     page.wait("seed=1")
-    page.driver.implicitly_wait(0)
     wait_for(lambda: page["command"].text == "run --seeds=1 --labels=0")
 
 
