@@ -194,7 +194,7 @@ class Projector:
         place = [min(i, n - 1) for i in range(self._chunk)]  # one shape is one compilation
         targets = np.asarray(targets, np.float32)[place]
         starts, labels = self._nearest(targets, label)
-        free = {"latent": jnp.asarray(starts), "maps": self._first_maps()}
+        free = {"latent": jnp.array(starts), "maps": self._first_maps()}
         adam = self._adam.init(free)
         given = None if labels is None else jnp.asarray(labels)
         on_device = jax.device_put(targets)
@@ -286,8 +286,9 @@ class Projector:
     def _first_maps(self) -> tuple[Array, ...]:
         if self._steering is None:
             return ()
+        # Copies, for what is stepped is given away.
         return tuple(
-            jnp.repeat(jnp.asarray(x)[None], self._chunk, axis=0) for x in self._steering.constant_maps()
+            jnp.array(np.repeat(x[None], self._chunk, axis=0)) for x in self._steering.constant_maps()
         )
 
     def _styles_of(self, latent: Any, labels: Any) -> Any:
