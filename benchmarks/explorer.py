@@ -1,6 +1,6 @@
 """How soon the explorer shows a change: its server, asked over HTTP for one changed picture after the other.
 
-    python -m benchmarks.explorer
+    python -m benchmarks.explorer      # needs ganjax[explore]
 
 The network is stylegan2_emoji's, of 32x32 pixels, with random weights, which take no less time than trained
 ones. Milliseconds from the request to the whole PNG, for each kind of change; before it the page waits 30.
