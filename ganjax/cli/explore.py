@@ -15,7 +15,7 @@ from ganjax import export
 from ganjax.cli import command as commands
 from ganjax.cli import drawing, sample, workdir
 from ganjax.cli.command import Command
-from ganjax.errors import UsageError, shortened
+from ganjax.errors import RunError, UsageError, shortened
 from ganjax.explorer import app
 from ganjax.explorer.controls import Controls
 from ganjax.gan import Gan, GanState
@@ -53,9 +53,9 @@ def run(command: Command) -> int:
                 "password",
                 file=sys.stderr,
             )
-        server = app.server_of(app.create_app(explored, app.LOCAL if local else None), listener)
-        name = "localhost" if local else socket.gethostname()
-        port = listener.getsockname()[1]
+        server = app.server_of(app.create_app(explored, local), listener)
+        name = flags.host if flags.host not in ("0.0.0.0", "::") else socket.gethostname()
+        name, port = f"[{name}]" if ":" in name else name, listener.getsockname()[1]
         print(f"{explored.title}, step {meta['step']}: http://{name}:{port}/ (Ctrl-C ends it)", flush=True)
         server.serve_forever()
     finally:
@@ -112,14 +112,15 @@ def controls_of(command: Command, run: workdir.Run, gan: Gan, state: GanState, s
 def directions_of(
     command: Command, run: workdir.Run, gan: Gan, state: GanState, step: int
 ) -> tuple[Directions, epath.Path] | None:
-    """The directions that sliders move along, and their file; None where styles do not vary.
+    """The directions that sliders move along, and their file; None where styles do not vary, or the file
+    can't be written.
 
     The file is `--directions`, or one in the run's folder, so that commands can name it. There it is made
     where it is missing.
 
     Raises:
       UsageError: they are of styles of another size.
-      RunError: the file can't be read, or written.
+      RunError: the file can't be read.
     """
     assert gan.styles is not None
     if command.flags.directions is not None:
@@ -133,7 +134,11 @@ def directions_of(
             found = most_directions(steering.mapped(steering.latents(seeds), labels))
             if found is None:
                 return None
-            save_directions(file, found)
+            try:
+                save_directions(file, found)
+            except RunError as error:  # another's run can be looked at too
+                print(f"ganjax: {error}: so there are no directions on the page", file=sys.stderr)
+                return None
     directions, size = load_directions(file), gan.styles.mean(state).shape[0]
     if directions.vectors.shape[1] != size:
         raise UsageError(

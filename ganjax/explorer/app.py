@@ -14,7 +14,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ganjax.errors import RunError, UsageError, one_line
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import flask
     from werkzeug.serving import BaseWSGIServer
 
-LOCAL = ("localhost", "127.0.0.1", "::1")
 PAGE = {
     "index.html": "text/html; charset=utf-8",
     "explorer.css": "text/css; charset=utf-8",
@@ -95,14 +94,13 @@ def check_installed() -> None:
         raise RunError("--mode=explore needs Flask; install it with: pip install 'ganjax[explore]'")
 
 
-def create_app(explored: Explored, hosts: Collection[str] | None = LOCAL) -> "flask.Flask":
+def create_app(explored: Explored, local: bool = True) -> "flask.Flask":
     """The WSGI application.
 
     Args:
       explored: what it shows.
-      hosts: by which names, without ports, it may be addressed: another site's name that leads here (DNS
-        rebinding) is none of them. None: by this machine's name besides, and by any address, which no site
-        can have for its name.
+      local: it may be addressed as localhost alone, and not by another site's name that leads here (DNS
+        rebinding); else by this machine's name too, and by any address, which no site can have for its name.
     """
     import flask
     from werkzeug.exceptions import HTTPException
@@ -114,7 +112,7 @@ def create_app(explored: Explored, hosts: Collection[str] | None = LOCAL) -> "fl
 
     @app.before_request
     def check() -> None:
-        if not is_trusted(flask.request.host, hosts):
+        if not is_trusted(flask.request.host, local):
             flask.abort(403, description="this server is not known by that name; use localhost")
         if flask.request.method not in ("GET", "HEAD"):
             flask.abort(405, description="this server answers GET alone")
@@ -173,18 +171,18 @@ def create_app(explored: Explored, hosts: Collection[str] | None = LOCAL) -> "fl
     return app
 
 
-def is_trusted(host: str, hosts: Collection[str] | None = LOCAL) -> bool:
+def is_trusted(host: str, local: bool = True) -> bool:
     """Whether a request may be addressed so, as in its header Host: see `create_app`."""
     if host.startswith("["):
         name = host[1:].partition("]")[0]
     else:
         name = host.rpartition(":")[0] if host.count(":") == 1 else host
     name = name.lower()
-    if hosts is not None:
-        return name in hosts
+    if local or is_local(name):
+        return is_local(name)
     with contextlib.suppress(ValueError):
         return bool(ipaddress.ip_address(name))
-    return name in ("localhost", socket.gethostname().lower(), socket.getfqdn().lower())
+    return name in (socket.gethostname().lower(), socket.getfqdn().lower())
 
 
 def is_local(host: str) -> bool:

@@ -112,19 +112,17 @@ def test_a_port_that_is_taken_is_one_line(run, trained):
 
 
 def test_beyond_localhost_is_warned_of(run, trained, monkeypatch):
-    hosts = []
+    locals_ = []
     create = app.create_app
-    monkeypatch.setattr(
-        app, "create_app", lambda explored, names: hosts.append(names) or create(explored, names)
-    )
+    monkeypatch.setattr(app, "create_app", lambda shown, local: locals_.append(local) or create(shown, local))
     monkeypatch.setattr(app, "serve", lambda *_: None)
     answer = run(f"--workdir={trained}", "--mode=explore", "--port=0", "--host=0.0.0.0")
-    assert (answer.code, hosts) == (0, [None])
+    assert (answer.code, locals_) == (0, [False])
     assert answer.err == (
         "ganjax: --host=0.0.0.0: everyone who reaches this machine can use the page, without a password\n"
     )
     answer = run(f"--workdir={trained}", "--mode=explore", "--port=0")
-    assert (answer.code, answer.err, hosts[1]) == (0, "", app.LOCAL)
+    assert (answer.code, answer.err, locals_[1]) == (0, "", True)
     assert "http://localhost:" in answer.out
 
 

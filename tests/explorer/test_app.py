@@ -20,9 +20,9 @@ def told(words) -> bytes:
     return " ".join(words).encode()
 
 
-def client(draw=told, hosts=explorer.LOCAL):
+def client(draw=told, local=True):
     command = lambda words: "run " + " ".join(words)  # noqa: E731
-    return create_app(Explored("toy", "a toy", CONTROLS, draw, command), hosts).test_client()
+    return create_app(Explored("toy", "a toy", CONTROLS, draw, command), local).test_client()
 
 
 def test_the_page_comes_from_the_package_and_loads_nothing_from_elsewhere():
@@ -92,9 +92,7 @@ def test_nothing_can_be_changed(method):
         assert (answer.status_code, answer.json) == (405, {"error": "this server answers GET alone"})
 
 
-@pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io:8000", "10.0.0.7"]
-)
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "10.0.0.7"])
 def test_another_name_that_leads_here_is_refused(host):
     """DNS rebinding."""
     for address in ("/", "/controls", "/picture"):
@@ -104,14 +102,22 @@ def test_another_name_that_leads_here_is_refused(host):
 
 
 def test_names_of_this_machine():
-    for host in ("localhost", "localhost:9000", "LOCALHOST:80", "127.0.0.1:8000", "[::1]:8000"):
+    for host in (
+        "localhost",
+        "localhost:9000",
+        "LOCALHOST:80",
+        "127.1.2.3:80",
+        "127.0.0.1:8000",
+        "[::1]:8000",
+    ):
         assert is_trusted(host)
-        assert is_trusted(host, None)
-    assert is_trusted("10.0.0.7:8000", None)
-    assert is_trusted(f"{socket.gethostname()}:8000", None)
+        assert is_trusted(host, local=False)
+    assert is_trusted("10.0.0.7:8000", local=False)
+    assert not is_trusted("10.0.0.7:8000")
+    assert is_trusted(f"{socket.gethostname()}:8000", local=False)
     for host in ("evil.example", "evil.example:8000", "10.0.0.7.evil.example", "", ":8000"):
         assert not is_trusted(host)
-        assert not is_trusted(host, None)
+        assert not is_trusted(host, local=False)
 
 
 def test_what_is_local():
@@ -128,7 +134,7 @@ def test_of_what_waits_the_latest_is_drawn():
         assert go.wait(10)
         return told(words)
 
-    app = create_app(Explored("toy", "", CONTROLS, draw, " ".join), explorer.LOCAL)
+    app = create_app(Explored("toy", "", CONTROLS, draw, " ".join))
     answers = {}
 
     def ask(seed, name):
