@@ -4,6 +4,7 @@ import pathlib
 import shlex
 
 import pytest
+from PIL import Image
 
 from ganjax.cli import Signals, command, experiments, explore, workdir
 from ganjax.cli.command import Command
@@ -111,11 +112,18 @@ def test_a_port_that_is_taken_is_one_line(run, trained):
     assert f"port {port}" in answer.err
 
 
+class Idle:
+    """In the place of a server."""
+
+    def serve_forever(self) -> None:
+        pass
+
+
 def test_beyond_localhost_is_warned_of(run, trained, monkeypatch):
     locals_ = []
     create = app.create_app
     monkeypatch.setattr(app, "create_app", lambda shown, local: locals_.append(local) or create(shown, local))
-    monkeypatch.setattr(app, "serve", lambda *_: None)
+    monkeypatch.setattr(app, "server_of", lambda *_: Idle())
     answer = run(f"--workdir={trained}", "--mode=explore", "--port=0", "--host=0.0.0.0")
     assert (answer.code, locals_) == (0, [False])
     assert answer.err == (
@@ -133,7 +141,7 @@ def test_the_command_on_the_page_makes_the_picture_on_the_page(run, explored, tm
 
         page = Page(driver, address)
         page.wait("seed=0")
-        pictures = [page.picture()]
+        pictures = [page.pixels()]
         for name, key, part in (
             ("seed", Keys.ARROW_UP, "seed=1"),
             ("label", "4", "label=4"),
@@ -144,9 +152,9 @@ def test_the_command_on_the_page_makes_the_picture_on_the_page(run, explored, tm
         ):
             page.press(name, key)
             page.wait(part)
-            pictures.append(page.picture())
+            pictures.append(page.pixels())
         page["show"].click()
-        command = page.text_of("command")
+        command, file = page.text_of("command"), page.file()
         assert page.complaints() == []
     assert len(set(pictures)) >= 6  # the styles of the picture's own seed change nothing
     words = shlex.split(command)
@@ -154,4 +162,5 @@ def test_the_command_on_the_page_makes_the_picture_on_the_page(run, explored, tm
     monkeypatch.chdir(tmp_path)
     answer = run(*words[2:])
     assert answer.code == 0, answer.err
-    assert (tmp_path / "picture.png").read_bytes() == pictures[-1]
+    assert (tmp_path / "picture.png").read_bytes() == file
+    assert Image.open(tmp_path / "picture.png").convert("RGBA").tobytes() == pictures[-1]

@@ -95,15 +95,26 @@ class Page:
 
         return WebDriverWait(self.driver, PATIENCE, 0.05).until(lambda _: self[name].text)
 
-    def picture(self) -> bytes:
-        """The file that is seen."""
+    def pixels(self) -> bytes:
+        """The picture that is seen, RGBA, row by row."""
         script = """
-            const done = arguments[0];
-            fetch(document.getElementById("picture").src)
-              .then((answer) => answer.arrayBuffer())
-              .then((buffer) => done(Array.from(new Uint8Array(buffer))));
+            const image = document.getElementById("picture");
+            const [width, height] = [image.naturalWidth, image.naturalHeight];
+            const context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
+            context.drawImage(image, 0, 0);
+            return Array.from(context.getImageData(0, 0, width, height).data);
         """
-        return bytes(self.driver.execute_async_script(script))
+        return bytes(self.driver.execute_script(script))
+
+    def file(self) -> bytes:
+        """The file that the page was given, asked for once more."""
+        query = self["picture"].get_attribute("data-query")
+        script = """
+            fetch("picture?" + arguments[0])
+              .then((answer) => answer.arrayBuffer())
+              .then((buffer) => arguments[1](Array.from(new Uint8Array(buffer))));
+        """
+        return bytes(self.driver.execute_async_script(script, query))
 
     def complaints(self) -> list[str]:
         """What the browser complained of: errors of the script, what the policy forbade."""
