@@ -100,7 +100,8 @@ class Page:
         script = """
             const image = document.getElementById("picture");
             const [width, height] = [image.naturalWidth, image.naturalHeight];
-            const context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
+            const canvas = Object.assign(document.createElement("canvas"), { width, height });
+            const context = canvas.getContext("2d");
             context.drawImage(image, 0, 0);
             return Array.from(context.getImageData(0, 0, width, height).data);
         """
