@@ -16,6 +16,7 @@ from tests.explorer.browser import Page, chromium, served
 
 __all__ = ["compiled_fast"]  # the fixture
 
+pytest.importorskip("flask")
 HERE = pathlib.Path(__file__).parent
 TOY_STYLE = str(HERE / "toy_style.py")
 
