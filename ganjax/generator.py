@@ -27,10 +27,9 @@ from ganjax.export import DESCRIPTION, FROM_LATENTS, FROM_SEEDS, LATENTS, WEIGHT
 from ganjax.gan import Array, Experiment, Gan, GanState
 from ganjax.loop import abstract_state
 from ganjax.parallel import Program
-from ganjax.sampling import Sampler, checked_seeds, in_chunks, prepared
+from ganjax.sampling import Sampler, at_once, checked_seeds, in_chunks, prepared
 
 PACKAGE = "ganjax.experiments"  # whose modules may be imported because a file names them
-_CHUNK = 64  # images at a time, as --mode=sample draws them
 
 
 class _Source(Protocol):
@@ -301,7 +300,7 @@ class _Code:
                 raise UsageError(f"{reads} {missing[0]}, which was not exported; load the run's own folder")
             leaves = jax.device_put({name: self._leaves[name] for name in sorted(read)})
             state = GanState(jnp.int32(0), params=leaves, stats={}, opt_state={}, ema={}, carry=())
-            self._prepared[key] = Sampler(self._gan._replace(sample=self._sample), _CHUNK), state
+            self._prepared[key] = Sampler(self._gan._replace(sample=self._sample)), state
         return self._prepared[key]
 
     def _sample(self, state: GanState, keys: Array, labels: Array | None, **options: Any) -> Array:
@@ -327,7 +326,7 @@ class _Functions:
         return self._call(LATENTS, {"seeds": seeds})
 
     def _call(self, name: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        return in_chunks(lambda part: self._programs[name](*(part[key] for key in inputs)), inputs, _CHUNK)
+        return in_chunks(lambda part: self._programs[name](*(part[key] for key in inputs)), inputs, at_once())
 
 
 # The experiment.

@@ -13,19 +13,26 @@ from ganjax.gan import Gan, GanState
 from ganjax.parallel import Program
 
 
+def at_once() -> int:
+    """How many pictures are drawn at a time where each may be asked for alone, as by --mode=sample: on a CPU
+    few, so that a single one comes soon."""
+    return 4 if jax.default_backend() == "cpu" else 64
+
+
 class Sampler:
     """Draws from a trained `Gan` in batches of one fixed size, so that a picture has the same bytes
     whatever it is drawn along with.
 
     Args:
       gan: its `sample` draws.
-      chunk: how many at a time; the last batch is filled up and cut off.
+      chunk: how many at a time; the last batch is filled up and cut off. None: `at_once()`.
       devices: which share the work, an equal part of a chunk each; None: jax's default device alone.
     Raises:
       ValueError: where `chunk` is less than 1, or does not divide evenly over the devices.
     """
 
-    def __init__(self, gan: Gan, chunk: int = 64, devices: Sequence[Any] | None = None):
+    def __init__(self, gan: Gan, chunk: int | None = None, devices: Sequence[Any] | None = None):
+        chunk = at_once() if chunk is None else chunk
         if chunk < 1:
             raise ValueError(f"chunk={chunk}: expected at least 1")
         if devices and chunk % len(devices):
@@ -61,11 +68,14 @@ class Sampler:
             networks take mixtures.
           latents: [n, Z] in place of those that the seeds give.
           conditions: of a family that draws from something else than labels: a tree of arrays [n, ...].
-          options: the family's own, static and hashable.
+          options: the family's own, static and hashable; but floats are inputs of the compiled program, so
+            that another value is not another program.
         Raises:
           ValueError: where there are no seeds, one is out of range, or the others are not as many.
         """
         options = dict(options or {})
+        numbers = {name: np.float32(value) for name, value in options.items() if type(value) is float}
+        options = {name: value for name, value in options.items() if name not in numbers}
         inputs: dict[str, Any] = {"seeds": checked_seeds(seeds)}
         if labels is not None:
             labels = np.asarray(labels)
@@ -82,20 +92,20 @@ class Sampler:
         # Once for all chunks, and only what sampling reads: the optimizers' state stays where it is.
         state = jax.device_put(state.replace(opt_state={}), self._whole)
 
-        def draw(state, inputs):
+        def draw(state, inputs, numbers):
             keys = random.from_seeds(inputs["seeds"])
             extra = {"latents": inputs["latents"]} if "latents" in inputs else {}
             given = inputs.get("conditions", inputs.get("labels"))
-            return self._gan.sample(state, keys, given, **extra, **options)
+            return self._gan.sample(state, keys, given, **extra, **options, **numbers)
 
         # Of another shape it is another program.
         shapes = tuple((x.shape[1:], x.dtype) for x in jax.tree.leaves(inputs))
-        program = (jax.tree.structure(inputs), shapes, tuple(sorted(options.items())))
+        program = (jax.tree.structure(inputs), shapes, tuple(sorted(options.items())), tuple(sorted(numbers)))
         if program not in self._programs:
             self._programs[program] = Program(jax.jit(draw))
         draw_chunk = self._programs[program]
         return in_chunks(
-            lambda part: draw_chunk(state, jax.device_put(part, self._split)), inputs, self._chunk
+            lambda part: draw_chunk(state, jax.device_put(part, self._split), numbers), inputs, self._chunk
         )
 
 

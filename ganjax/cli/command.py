@@ -47,17 +47,7 @@ class Command(NamedTuple):
 def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) -> int:
     """Runs a command line; see `ganjax.cli.main`."""
     overrides, rest = settings.split_arguments(argv)
-    values = _define()
-    for word in rest:
-        if re.fullmatch(r"--?flagfile(=.*)?", word, re.DOTALL):  # absl's own; it can't hold a --config.
-            raise UsageError(f"{shortened(word)}: flags are given on the command line, not in a file")
-    try:
-        left = values(["ganjax", *rest])[1:]
-    except (flags.Error, ValueError) as error:  # ValueError: absl's for --nohelp=1
-        raise UsageError(" ".join(str(error).split())) from error
-    if left:
-        raise UsageError(f"{shortened(left[0])}: not a flag; flags are given as --NAME=VALUE")
-    _check(values)
+    values = read_flags(rest)
     if values.help:
         print(_help(values, package))
         return 0
@@ -82,6 +72,22 @@ def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) 
 
     with compilation_cache.enabled(values.compilation_cache):
         return _run_mode(command, mode)
+
+
+def read_flags(words: Sequence[str]) -> flags.FlagValues:
+    """The flags of a command line, without its settings. Raises UsageError for what is none, or its value."""
+    values = _define()
+    for word in words:
+        if re.fullmatch(r"--?flagfile(=.*)?", word, re.DOTALL):  # absl's own; it can't hold a --config.
+            raise UsageError(f"{shortened(word)}: flags are given on the command line, not in a file")
+    try:
+        left = values(["ganjax", *words])[1:]
+    except (flags.Error, ValueError) as error:  # ValueError: absl's for --nohelp=1
+        raise UsageError(" ".join(str(error).split())) from error
+    if left:
+        raise UsageError(f"{shortened(left[0])}: not a flag; flags are given as --NAME=VALUE")
+    _check(values)
+    return values
 
 
 def _evaluate_sets(overrides: dict[str, str], values: flags.FlagValues) -> int:
@@ -148,6 +154,7 @@ MODES = {
         "evaluate",
         "plot",
         "export",
+        "explore",
     )
 }
 
@@ -182,18 +189,18 @@ _BELONGS_TO = {
     "init_from": ("train",),
     "log_steps": ("train",),
     "preview_steps": ("train",),
-    "checkpoint": (*_DRAWN, "attention", "evaluate", "export", *OF_FAMILIES),
-    "member": (*_DRAWN, "attention", "export", "classify", "anomaly"),
+    "checkpoint": (*_DRAWN, "attention", "evaluate", "export", "explore", *OF_FAMILIES),
+    "member": (*_DRAWN, "attention", "export", "explore", "classify", "anomaly"),
     "seeds": ("sample", "interpolate", "pca", "attention"),
     "labels": (*_DRAWN, "attention"),
     "out": (*_DRAWN, "attention", "evaluate", "plot", "export", *OF_FAMILIES),
     "truncation": ("sample", "interpolate", "style_mix", "pca", "attention", "evaluate"),
     "truncation_cutoff": ("sample", "interpolate", "style_mix", "pca"),
     "truncation_mode": ("sample", "interpolate", "attention", "evaluate"),
-    "standing_statistics": ("sample", "interpolate", "project", "attention", "evaluate"),
+    "standing_statistics": ("sample", "interpolate", "project", "attention", "evaluate", "explore"),
     "noise": ("sample", "interpolate", "style_mix", "pca"),
     "mix": ("sample",),
-    "directions": ("sample", "interpolate", "style_mix"),
+    "directions": ("sample", "interpolate", "style_mix", "explore"),
     "move": ("sample", "interpolate", "style_mix"),
     "latent": ("sample",),
     "rows": ("style_mix",),
@@ -217,6 +224,8 @@ _BELONGS_TO = {
     "inception": ("train", "evaluate"),
     "resize": ("train", "evaluate"),
     "lpips": ("evaluate", "project"),
+    "host": ("explore",),
+    "port": ("explore",),
 }
 
 
@@ -236,7 +245,7 @@ def _define() -> flags.FlagValues:
         "mode",
         "train",
         "What to do: train, sample, interpolate, style_mix, project, pca, attention, evaluate, plot, export, "
-        "list, or what the family adds.",
+        "explore, list, or what the family adds.",
     )
     text("workdir", None, "The run's folder. Default: runs/EXPERIMENT-seedSEED.")
     integer("seed", 0, "Of everything random in training.", 0, 2**32 - 1)
@@ -377,7 +386,12 @@ def _define() -> flags.FlagValues:
         "sample: SEED:LAYERS, as in 7:4-7: in these layers the styles are that seed's. Or several, with "
         "commas between.",
     )
-    text("directions", None, "sample, interpolate, style_mix: the directions.npz of --mode=pca, for --move.")
+    text(
+        "directions",
+        None,
+        "sample, interpolate, style_mix: the directions.npz of --mode=pca, for --move. explore: that of its "
+        "sliders. Default there: it finds some, and keeps them in the workdir.",
+    )
     text(
         "move",
         None,
@@ -520,6 +534,13 @@ def _define() -> flags.FlagValues:
         "evaluate: the file with VGG16's or AlexNet's weights and LPIPS's, for lpips_diversity, "
         "perceptual_path_length and its like in w. project: the same; without it pixels are compared.",
     )
+    text(
+        "host",
+        "localhost",
+        "explore: the address to listen at. Beyond localhost, as with 0.0.0.0, everyone who reaches the "
+        "machine can use the page.",
+    )
+    integer("port", 8000, "explore: the port to listen at; 0: any that is free.", 0, 65_535)
     flags.DEFINE_bool("help", False, "Shows this.", short_name="h", flag_values=values)
     return values
 

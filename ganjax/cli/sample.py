@@ -2,8 +2,12 @@
 
 import io
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import jax
 import numpy as np
+from absl import flags as absl_flags
 from etils import epath
 
 from ganjax import config as settings
@@ -11,14 +15,15 @@ from ganjax import projection
 from ganjax.cli import drawing, steered, workdir
 from ganjax.cli.command import Command
 from ganjax.errors import UsageError
-from ganjax.gan import Experiment
+from ganjax.gan import Experiment, Gan, GanState
 from ganjax.loop import preview_inputs
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
 from ganjax.sampling import Sampler
-from ganjax.steering import Steering
+from ganjax.steering import Directions, Look, Steering
 
 MAX_GRID = 10_000
+POINTS = 64  # samples at a time, of those that make one picture together
 MAX_SEED = 2**32 - 1
 
 
@@ -45,16 +50,11 @@ def run(command: Command) -> int:
         raise UsageError(f"--out={out}: {count} {instead}")
     state, meta = workdir.chosen_state(command, run)
     gan = run.experiment.stages[meta["stage"]].gan
-    options = drawing.options_of(command.flags, gan)
-    steered.check(command.flags, gan)
+    how(command.flags, gan, state)
+    state, _ = drawing.prepared(command.flags, gan, state)
+    artist = Artist(run.experiment, gan, state)
+    samples = artist.samples(command.flags, seeds, labels)
     all_seeds, all_labels = drawing.every(seeds, labels)
-    if gan.styles is None:
-        state, _ = drawing.prepared(command.flags, gan, state)
-        samples = Sampler(gan)(state, all_seeds, all_labels, options=options)
-    else:
-        look, directions = steered.look_of(command.flags, gan, state, "random")
-        state, _ = drawing.prepared(command.flags, gan, state)
-        samples = Steering(gan, state).draw(all_seeds, all_labels, look=look, directions=directions)
     if out.suffix == ".npz":
         drawn = {"image": pictures.to_uint8(samples)} if show is None else {"sample": samples}
         arrays = {**drawn, "seed": all_seeds.astype(np.int64)}
@@ -64,8 +64,7 @@ def run(command: Command) -> int:
         np.savez_compressed(file, **arrays)
         write_atomically(out, file.getvalue())
     elif out.suffix == ".png":
-        columns = len(seeds) if labels else math.ceil(math.sqrt(count))
-        pictures.save_png(out, workdir.picture_of(run.experiment)(samples, columns))
+        pictures.save_png(out, artist.sheet(samples, seeds, labels))
     else:
         for i, image in enumerate(pictures.to_uint8(samples)):
             folder = out  # with classes, one for each, as `ganjax.data.load` and others read them
@@ -75,6 +74,57 @@ def run(command: Command) -> int:
             pictures.save_png(folder / f"seed{all_seeds[i]:06d}.png", image)
     print(f"{count} {'images' if show is None else 'samples'} of step {meta['step']}: {out}")
     return 0
+
+
+class Artist:
+    """Draws samples of a trained model as flags say, once or again and again: the same bytes, and each
+    program is compiled once.
+
+    Args:
+      experiment: the model's.
+      gan: of the stage that the state is of.
+      state: what is sampled from, as `drawing.prepared` gives it.
+    """
+
+    def __init__(self, experiment: Experiment, gan: Gan, state: GanState):
+        self._gan, self._picture = gan, workdir.picture_of(experiment)
+        self._state = jax.device_put(state.replace(opt_state={}))
+        self._sampler = Sampler(gan, None if experiment.show is None else POINTS)
+        self._steering = None if gan.styles is None else Steering(gan, self._state)
+
+    def samples(
+        self, flags: absl_flags.FlagValues, seeds: Sequence[int], labels: Sequence[int]
+    ) -> np.ndarray:
+        """Float32 [seeds * labels, ...], as `drawing.every` orders them.
+
+        Raises:
+          UsageError, RunError: as `how`.
+        """
+        options, look, directions = how(flags, self._gan, self._state)
+        every = drawing.every(seeds, labels)
+        if self._steering is None or look is None:
+            return self._sampler(self._state, *every, options=options)
+        return self._steering.draw(*every, look=look, directions=directions)
+
+    def sheet(self, samples: np.ndarray, seeds: Sequence[int], labels: Sequence[int]) -> np.ndarray:
+        """Their picture, uint8 [H, W, C]: a row a label, or as square as can be."""
+        return self._picture(samples, len(seeds) if labels else math.ceil(math.sqrt(len(samples))))
+
+
+def how(
+    flags: absl_flags.FlagValues, gan: Gan, state: GanState
+) -> tuple[Mapping[str, Any], Look | None, Directions | None]:
+    """What flags say of drawing: the family's options, and of a model with styles its look and directions.
+
+    Raises:
+      UsageError: a flag does not fit the model.
+      RunError: the file of directions can't be read.
+    """
+    options = drawing.options_of(flags, gan)
+    steered.check(flags, gan)
+    if gan.styles is None:
+        return options, None, None
+    return options, *steered.look_of(flags, gan, state, "random")
 
 
 def _of_latents(command: Command, run: workdir.Run) -> int:

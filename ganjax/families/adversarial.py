@@ -160,7 +160,7 @@ def adversarial(
     def draw(keys: Array, *, truncation: float | None = None, truncation_mode: str = "resample") -> Array:
         if truncation is None:
             return random.normal(keys, (latent_size,))
-        if not truncation > 0.0:
+        if isinstance(truncation, int | float) and not truncation > 0.0:  # or it is traced
             raise ValueError(f"truncation={truncation}: expected a number above 0")
         if truncation_mode == "resample":
             return random.truncated_normal(keys, (latent_size,), truncation)
