@@ -90,7 +90,7 @@ class Span:
 
     def part(self, start: int, size: int) -> "Span":
         """Some of them. Raises ValueError where there are not as many."""
-        if not (0 <= start and 0 <= size and start + size <= self._size):
+        if min(start, size) < 0 or start + size > self._size:
             raise ValueError("it is cut off")
         return Span(self._file, self._start + start, size)
 
@@ -107,13 +107,14 @@ class Skimmed(io.RawIOBase):
     """A file of which what is long is not read: `read` of more than `LONG` bytes gives their `Span`.
 
     So the program of a pickle is read, and the arrays in it are found and stay where they are. A claim of
-    more bytes than there are is a ValueError before anything is allocated.
+    more bytes than there are is a ValueError before anything is allocated, and so is a program of more than
+    `limit` bytes.
     """
 
-    LONG = 2**16
+    LONG = 2**18
 
-    def __init__(self, span: Span):
-        self._span, self._place = span, 0
+    def __init__(self, span: Span, limit: int = 2**63):
+        self._span, self._place, self._left = span, 0, limit
 
     def read(self, size: int = -1, /) -> Any:
         left = len(self._span) - self._place
@@ -121,14 +122,23 @@ class Skimmed(io.RawIOBase):
             raise ValueError("it is cut off")
         found = self._span.part(self._place, left if size < 0 else size)
         self._place += len(found)
-        return found if size > self.LONG else found.read()
+        if len(found) > self.LONG:
+            return found
+        self._spend(len(found))
+        return found.read()
 
     def readline(self, size: int | None = -1, /) -> bytes:
         del size
         line = self._span.part(self._place, min(self.LONG, len(self._span) - self._place)).read()
         line = line[: line.find(b"\n") + 1]
         self._place += len(line)
+        self._spend(len(line))
         return line
+
+    def _spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise ValueError("it is a program of too many instructions")
 
     def skip(self, size: int) -> None:
         """As if so many bytes had been read. Raises ValueError where there are not as many."""
@@ -274,7 +284,9 @@ def _name(reader: _Reader, module: Any, name: Any) -> None:
     if not (isinstance(module, str) and isinstance(name, str)):
         raise NotPlain("it names what is no text")
     found = Name(module, name)
-    known = found in reader.calls or found in _NAMES or _is_scripted(found) or _storage_type(found) is not None
+    known = (
+        found in reader.calls or found in _NAMES or _is_scripted(found) or _storage_type(found) is not None
+    )
     if not known:
         raise NotPlain(f"it names {_short(found)}", found)
     reader.stack.append(found)
