@@ -129,6 +129,30 @@ class Phase(NamedTuple):
     accumulate: int = 1
 
 
+class Styles(NamedTuple):
+    """A generator in its two parts: one that maps latents to styles, and one that makes images of these, each
+    of its layers with a style of its own (Karras et al. 2019, "A style-based generator architecture for
+    generative adversarial networks"). All of averaged parameters, where there are any.
+
+    Attributes:
+      layers: how many layers have a style, L.
+      mapping: (state, latents [n, Z], labels or None) -> styles [n, S].
+      mean: state -> [S], the running mean of styles, which truncation goes towards.
+      noise: (state, keys [n]) -> what `sample` adds to the layers' pixels where it is given these keys: a
+        tuple of maps [n, H', W'].
+      constant_noise: state -> maps of the network's own, a tuple of [H', W']; None for a network without.
+      synthesis: (state, styles [n, L, S], maps as `noise` gives them) -> images [n, H, W, C], not
+        clipped to [-1, 1], as `sample`'s are.
+    """
+
+    layers: int
+    mapping: Callable[..., Array]
+    mean: Callable[[GanState], Array]
+    noise: Callable[[GanState, Array], tuple[Array, ...]]
+    synthesis: Callable[[GanState, Array, tuple[Array, ...]], Array]
+    constant_noise: Callable[[GanState], tuple[Array, ...] | None] = lambda state: None
+
+
 class Gan(NamedTuple):
     """A GAN: pure functions, and nothing that changes.
 
@@ -147,6 +171,7 @@ class Gan(NamedTuple):
       constrain: player -> projection of its params, applied after init and after every update.
       prepare: (trained state on the host, **options) -> the state that is sampled from in its place, and what
         protocols say of it; None: the state serves as it is.
+      styles: of a generator that is steered by styles, its two parts; None for every other.
     """
 
     init: Callable[[Array, Batch], tuple[dict, dict, Tree]]
@@ -157,6 +182,7 @@ class Gan(NamedTuple):
     ema: Mapping[str, Callable[[Array], Array]] = {}
     constrain: Mapping[str, Callable[[Tree], Tree]] = {}
     prepare: Callable[..., tuple[GanState, Mapping[str, Any]]] | None = None
+    styles: Styles | None = None
 
 
 class Inherited(NamedTuple):

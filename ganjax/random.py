@@ -52,6 +52,11 @@ def normal(keys: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float
     return jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
 
 
+def normal_or_given(noise: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """`normal` of PRNG keys [n]; numbers [n, *shape] are given back as they are."""
+    return normal(noise, shape) if jnp.issubdtype(noise.dtype, jax.dtypes.prng_key) else noise
+
+
 def uniform(keys: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
     """Uniform in [0, 1), [n, *shape]: an independent draw of `shape` from each of the `keys` [n]."""
     return jax.vmap(lambda key: jax.random.uniform(key, shape, dtype))(keys)

@@ -10,7 +10,10 @@ Images may have any shape after the first axis. A module whose `__call__` has a 
 PRNG keys [n], one an example, for what it draws itself, such as dropout. One that has an attribute
 `axis_name` takes its batch statistics over the devices of that axis. A generator with a parameter
 `truncation` truncates by itself, in sampling: it is given the option of that name, and latents are drawn
-whole. A discriminator that sows "features" [n, F] into "intermediates" can be matched by its features; one
+whole. One that is steered by styles, as `ganjax.nets.stylegan2.StyleGAN2Generator` is, has the submodule
+`mapping`, the methods `images` and `noise`, the attribute `layers` and the collection "styles" with the
+`mean`; where it has constant noise, a collection "noise" with a map [H', W'] a layer, named "0", "1", ...
+A discriminator that sows "features" [n, F] into "intermediates" can be matched by its features; one
 that sows "class_logits" [n, classes] can be an auxiliary classifier. A generator that sows "attention" can be
 asked for it; one whose labels may be shares of the classes, float [n, classes], draws mixtures.
 """
@@ -28,7 +31,20 @@ from ganjax import losses, random
 from ganjax.families import standing
 from ganjax.families.adaptive import Adaptive
 from ganjax.families.penalties import Penalty, Seen
-from ganjax.gan import Array, Batch, Context, Effects, Gan, GanState, LossFn, Phase, Tree, always, every
+from ganjax.gan import (
+    Array,
+    Batch,
+    Context,
+    Effects,
+    Gan,
+    GanState,
+    LossFn,
+    Phase,
+    Styles,
+    Tree,
+    always,
+    every,
+)
 from ganjax.regularizers import WeightPenalty
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
@@ -364,6 +380,17 @@ def adversarial(
     def weights_of(state: GanState) -> Tree:
         return state.ema.get(GENERATOR, state.params[GENERATOR])
 
+    def variables_of(state: GanState) -> dict[str, Tree]:
+        return {"params": weights_of(state), **state.stats[GENERATOR]}
+
+    def check_conditions(labels: Array | None) -> None:
+        if num_classes and labels is None:
+            raise ValueError(
+                f"this model is conditional: it needs a label from 0 to {num_classes - 1} for each image"
+            )
+        if labels is not None and not num_classes:
+            raise ValueError("this model is unconditional: it takes no labels")
+
     def images_of(
         state: GanState,
         keys: Array | None,
@@ -372,13 +399,8 @@ def adversarial(
         attention: bool = False,
         **given: Any,
     ) -> Array:
-        if num_classes and labels is None:
-            raise ValueError(
-                f"this model is conditional: it needs a label from 0 to {num_classes - 1} for each image"
-            )
-        if labels is not None and not num_classes:
-            raise ValueError("this model is unconditional: it takes no labels")
-        variables = {"params": weights_of(state), **state.stats[GENERATOR]}
+        check_conditions(labels)
+        variables = variables_of(state)
         given |= of_step(state.step)
         if sample_dropout and keys is not None:  # latents alone are enough to draw from
             given |= keys_of(generator, lambda name: random.streams(keys, name), GENERATOR)
@@ -419,6 +441,29 @@ def adversarial(
         latents = draw(keys) if latents is None else latents
         return images_of(state, keys, labels, latents, truncation=truncation)
 
+    def mapping(state: GanState, latents: Array, labels: Array | None = None) -> Array:
+        check_conditions(labels)
+        method = lambda module, *inputs: module.mapping(*inputs)  # noqa: E731
+        styles: Any = generator.apply(variables_of(state), latents, labels, method=method)
+        return styles
+
+    def noise(state: GanState, keys: Array) -> tuple[Array, ...]:
+        maps: Any = generator.apply(variables_of(state), random.streams(keys, GENERATOR), method="noise")
+        return maps
+
+    def constant_noise(state: GanState) -> tuple[Array, ...] | None:
+        maps = state.stats[GENERATOR].get("noise")
+        return None if maps is None else tuple(maps[str(i)] for i in range(len(maps)))
+
+    def synthesis(state: GanState, styles: Array, maps: tuple[Array, ...]) -> Array:
+        given = of_step(state.step)
+        images: Any = generator.apply(variables_of(state), styles, maps, method="images", **given)
+        return images
+
+    styles = None
+    if all(hasattr(generator, name) for name in ("images", "noise", "layers")):
+        layers: Any = getattr(generator, "layers")  # noqa: B009
+        styles = Styles(layers, mapping, mean_style, noise, synthesis, constant_noise)
     truncates = "truncation" in inspect.signature(type(generator).__call__).parameters
     default_standing = standing_statistics
 
@@ -462,7 +507,13 @@ def adversarial(
         ema={GENERATOR: ema_decay} if ema_decay is not None else {},
         constrain=constrain,
         prepare=prepare,
+        styles=styles,
     )
+
+
+def mean_style(state: GanState) -> Array:
+    """The running mean [S] of a generator's styles."""
+    return state.stats[GENERATOR]["styles"]["mean"]
 
 
 def over_batch(loss: losses.AdversarialLoss, context: Context) -> dict[str, Callable[[Array], Array]]:

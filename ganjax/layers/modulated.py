@@ -114,8 +114,9 @@ class ModulatedConv(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, style: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        """[n, H, W, C], [n, S], PRNG keys [n] or None for no noise -> [n, H', W', features]."""
+    def __call__(self, x: jax.Array, style: jax.Array, noise: jax.Array | None = None) -> jax.Array:
+        """[n, H, W, C], [n, S], noise as PRNG keys [n] or [n, H', W'], None for none ->
+        [n, H', W', features]."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         scales = EqualizedDense(x.shape[-1], gain=1.0, bias=1.0, name="style")(style)
         kernel, bias = equalized(self, shape, 1.0, 1.0, True, 0.0)
@@ -130,8 +131,9 @@ class ModulatedConv(nn.Module):
         )
         if self.noise:
             strength = self.param("strength", nn.initializers.zeros_init(), ())
-            if keys is not None:
-                y = y + (strength * random.normal(keys, y.shape[1:-1]))[..., None].astype(y.dtype)
+            if noise is not None:
+                drawn = random.normal_or_given(noise, y.shape[1:-1])
+                y = y + (strength * drawn)[..., None].astype(y.dtype)
         return add_bias(y, bias.astype(y.dtype))
 
 

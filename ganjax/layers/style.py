@@ -43,11 +43,11 @@ class Noise(nn.Module):
     of its own, which is learned and begins at 0 (Karras et al. 2019, section 2)."""
 
     @nn.compact
-    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """[n, H, W, C], PRNG keys [n] or None for no noise -> [n, H, W, C]."""
+    def __call__(self, x: jax.Array, noise: jax.Array | None) -> jax.Array:
+        """[n, H, W, C], noise as PRNG keys [n] or [n, H, W], None for none -> [n, H, W, C]."""
         strength = self.param("strength", nn.initializers.zeros_init(), x.shape[-1:])
-        if keys is None:
+        if noise is None:
             return x
-        noise = random.normal(keys, x.shape[1:-1]).reshape(-1, 1)
+        noise = random.normal_or_given(noise, x.shape[1:-1]).reshape(-1, 1)
         added = noise * rows(strength, noise.shape[0])
         return x + added.reshape(x.shape).astype(x.dtype)

@@ -1,6 +1,7 @@
 """A generator that is steered by style (Karras et al. 2019, "A style-based generator architecture for
 generative adversarial networks"). Its discriminator is `ProgressiveDiscriminator` with `blurred`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +11,28 @@ import jax.numpy as jnp
 from ganjax import random
 from ganjax.layers import AdaIN, EqualizedConv, EqualizedDense, Noise, add_bias, blur
 from ganjax.nets.progressive import BLUR, base_of, channels_at, normalised_inputs, rectified, to_image
+
+# Noise for all layers: PRNG keys [n] that it is drawn by, or itself, [n, H', W'] a layer; None for none.
+Noises = jax.Array | Sequence[jax.Array] | None
+
+
+def noise_of(noise: Noises, number: int) -> jax.Array | None:
+    """What the layer of this number is given of it."""
+    if noise is None:
+        return None
+    return random.streams(noise, f"noise {number}") if isinstance(noise, jax.Array) else noise[number]
+
+
+def drawn_noise(keys: jax.Array, shapes: Sequence[tuple[int, int]]) -> tuple[jax.Array, ...]:
+    """What layers with images of these heights and widths draw by PRNG keys [n]: [n, H', W'] each."""
+    layers = enumerate(shapes)
+    return tuple(random.normal(random.streams(keys, f"noise {i}"), shape) for i, shape in layers)
+
+
+def sides(shape: tuple[int, int, int], top: int, level: int) -> tuple[int, int]:
+    """Height and width of the images at a level, of those that have `shape` at level `top`."""
+    height, width = base_of(shape, top)
+    return height << level, width << level
 
 
 class Mapping(nn.Module):
@@ -34,6 +57,36 @@ class Mapping(nn.Module):
         for i in range(self.layers):
             x = rectified(EqualizedDense(self.features, multiplier=self.multiplier, name=f"dense_{i}")(x))
         return x
+
+
+def layered_styles(
+    generator: Any,
+    latents: jax.Array,
+    labels: jax.Array | None,
+    *,
+    train: bool,
+    keys: jax.Array | None,
+    truncation: float | None,
+) -> jax.Array:
+    """The styles [n, layers, S] of a generator that has a `mapping`, their running `mean`, `mean_decay`,
+    `layers` and `mixing`. In training the mean moves, and with `keys` a share of the examples is mixed."""
+    style = generator.mapping(latents, labels)
+    mean = generator.mean
+    if train and not generator.is_initializing():
+        mean.value = generator.mean_decay * mean.value + (1 - generator.mean_decay) * jnp.mean(style, axis=0)
+    if truncation is not None:
+        centre = mean.value[None]
+        style = centre + truncation * (style - centre)
+    styles = jnp.repeat(style[:, None], generator.layers, axis=1)
+    if train and generator.mixing and keys is not None:
+        drawn = random.normal(random.streams(keys, "mixed latents"), latents.shape[1:])
+        others = generator.mapping(drawn, labels)
+        first = random.randint(random.streams(keys, "mixed from"), 1, generator.layers)
+        does = random.uniform(random.streams(keys, "mixed"), ()) < generator.mixing
+        first = jnp.where(does, first, generator.layers)
+        own = jnp.arange(generator.layers)[None] < first[:, None]
+        styles = jnp.where(own[..., None], styles, others[:, None])
+    return styles
 
 
 class StyleGenerator(nn.Module):
@@ -66,7 +119,61 @@ class StyleGenerator(nn.Module):
     mean_decay: float = 0.995
     dtype: jnp.dtype | None = None
 
+    @property
+    def layers(self) -> int:
+        """How many layers have a style: two a level."""
+        return 2 * (self.level + 1)
+
+    def setup(self) -> None:
+        self.mapping = Mapping(
+            self.style_size, self.mapping_layers, self.mapping_multiplier, self.num_classes
+        )
+        self.mean = self.variable("styles", "mean", jnp.zeros, (self.style_size,), jnp.float32)
+
+    def styles(
+        self,
+        latents: jax.Array,
+        labels: jax.Array | None = None,
+        *,
+        train: bool,
+        keys: jax.Array | None = None,
+        truncation: float | None = None,
+    ) -> jax.Array:
+        """[n, Z] -> [n, layers, S] float32. For the arguments see `__call__`."""
+        return layered_styles(self, latents, labels, train=train, keys=keys, truncation=truncation)
+
+    def noise(self, keys: jax.Array) -> tuple[jax.Array, ...]:
+        """The noise that PRNG keys [n] stand for: [n, H', W'] for each layer."""
+        levels = [level for level in range(self.level + 1) for _ in range(2)]
+        return drawn_noise(keys, [sides(self.shape, self.level, level) for level in levels])
+
     @nn.compact
+    def images(self, styles: jax.Array, noise: Noises = None, *, alpha: jax.Array | float = 1.0) -> jax.Array:
+        """[n, layers, S] -> [n, H, W, C] float32, not clipped. For the noise see `Noises`, for `alpha` the
+        module `progressive`."""
+
+        def conv(name: str, features: int, **options: Any) -> EqualizedConv:
+            return EqualizedConv(features, use_bias=False, dtype=self.dtype, name=name, **options)
+
+        def after(x: jax.Array, number: int) -> jax.Array:
+            bias = self.param(f"bias_{number}", nn.initializers.zeros_init(), x.shape[-1:])
+            x = Noise(name=f"noise_{number}")(x, noise_of(noise, number))
+            x = rectified(add_bias(x, bias.astype(x.dtype)))
+            return AdaIN(dtype=self.dtype, name=f"adain_{number}")(x, styles[:, number])
+
+        height, width = base_of(self.shape, self.level)
+        channels = channels_at(0, self.channel_base, self.channel_max)
+        constant = self.param("constant", nn.initializers.ones_init(), (height, width, channels))
+        constant = constant.astype(self.dtype or jnp.float32)
+        x = after(jnp.broadcast_to(constant[None], (styles.shape[0], *constant.shape)), 0)
+        x = after(conv("conv", channels)(x), 1)
+        before = x
+        for level in range(1, self.level + 1):
+            before, channels = x, channels_at(level, self.channel_base, self.channel_max)
+            x = after(blur(conv(f"up_{level}", channels, resample="up")(x), BLUR), 2 * level)
+            x = after(conv(f"conv_{level}", channels)(x), 2 * level + 1)
+        return to_image(before, x, self.shape[-1], self.level, self.blended, alpha, self.dtype)
+
     def __call__(
         self,
         latents: jax.Array,
@@ -89,44 +196,6 @@ class StyleGenerator(nn.Module):
         Raises:
           ValueError: for a shape that the level cannot have, or labels that do not fit.
         """
-        mapping = Mapping(
-            self.style_size, self.mapping_layers, self.mapping_multiplier, self.num_classes, name="mapping"
-        )
-        style = mapping(latents, labels)
-        mean = self.variable("styles", "mean", jnp.zeros, (self.style_size,), jnp.float32)
-        if train and not self.is_initializing():
-            mean.value = self.mean_decay * mean.value + (1 - self.mean_decay) * jnp.mean(style, axis=0)
-        if truncation is not None:
-            centre = mean.value[None]
-            style = centre + truncation * (style - centre)
-        layers = 2 * (self.level + 1)
-        styles = [style] * layers
-        if train and self.mixing and keys is not None:
-            others = mapping(random.normal(random.streams(keys, "mixed latents"), latents.shape[1:]), labels)
-            first = random.randint(random.streams(keys, "mixed from"), 1, layers)
-            does = random.uniform(random.streams(keys, "mixed"), ()) < self.mixing
-            first = jnp.where(does, first, layers)
-            styles = [jnp.where((i < first)[:, None], style, others) for i in range(layers)]
-
-        def conv(name: str, features: int, **options: Any) -> EqualizedConv:
-            return EqualizedConv(features, use_bias=False, dtype=self.dtype, name=name, **options)
-
-        def after(x: jax.Array, number: int) -> jax.Array:
-            of_layer = None if keys is None else random.streams(keys, f"noise {number}")
-            bias = self.param(f"bias_{number}", nn.initializers.zeros_init(), x.shape[-1:])
-            x = rectified(add_bias(Noise(name=f"noise_{number}")(x, of_layer), bias.astype(x.dtype)))
-            return AdaIN(dtype=self.dtype, name=f"adain_{number}")(x, styles[number])
-
-        height, width = base_of(self.shape, self.level)
-        channels = channels_at(0, self.channel_base, self.channel_max)
-        constant = self.param("constant", nn.initializers.ones_init(), (height, width, channels))
-        constant = constant.astype(self.dtype or jnp.float32)
-        x = after(jnp.broadcast_to(constant[None], (latents.shape[0], *constant.shape)), 0)
-        x = after(conv("conv", channels)(x), 1)
-        before = x
-        for level in range(1, self.level + 1):
-            before, channels = x, channels_at(level, self.channel_base, self.channel_max)
-            x = after(blur(conv(f"up_{level}", channels, resample="up")(x), BLUR), 2 * level)
-            x = after(conv(f"conv_{level}", channels)(x), 2 * level + 1)
-        image = to_image(before, x, self.shape[-1], self.level, self.blended, alpha, self.dtype)
+        styles = self.styles(latents, labels, train=train, keys=keys, truncation=truncation)
+        image = self.images(styles, keys, alpha=alpha)
         return image if train else jnp.clip(image, -1.0, 1.0)

@@ -13,7 +13,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ganjax import random
 from ganjax.layers import Embed, EqualizedDense, minibatch_std, pixel_norm, upsample_filtered
 from ganjax.layers.modulated import (
     FILTER,
@@ -24,7 +23,7 @@ from ganjax.layers.modulated import (
 )
 from ganjax.nets.parts import check_labels
 from ganjax.nets.progressive import base_of, channels_at, rectified
-from ganjax.nets.style import Mapping
+from ganjax.nets.style import Mapping, Noises, drawn_noise, layered_styles, noise_of, sides
 
 
 def levels_of(height: int, width: int, smallest: int = 4) -> int:
@@ -46,8 +45,8 @@ class StyleGAN2Synthesis(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, styles: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        """[n, layers, S], PRNG keys [n] for noise or None -> [n, H, W, C] float32, not clipped."""
+    def __call__(self, styles: jax.Array, noise: Noises = None) -> jax.Array:
+        """[n, layers, S], noise -> [n, H, W, C] float32, not clipped."""
         height, width = base_of(self.shape, self.level)
 
         def dtype(level: int) -> Any:
@@ -56,8 +55,7 @@ class StyleGAN2Synthesis(nn.Module):
         def layer(x: jax.Array, name: str, number: int, level: int, resample: Resample = "") -> jax.Array:
             channels = channels_at(level, self.channel_base, self.channel_max)
             conv = ModulatedConv(channels, resample=resample, noise=True, dtype=dtype(level), name=name)
-            of_layer = None if keys is None else random.streams(keys, f"noise {number}")
-            return scaled_leaky_relu(conv(x, styles[:, number], of_layer))
+            return scaled_leaky_relu(conv(x, styles[:, number], noise_of(noise, number)))
 
         def image_of(x: jax.Array, level: int) -> jax.Array:
             channels, name = self.shape[-1], f"image_{level}"
@@ -136,27 +134,16 @@ class StyleGAN2Generator(nn.Module):
         truncation: float | None = None,
     ) -> jax.Array:
         """[n, Z] -> [n, layers, S] float32. For the arguments see `__call__`."""
-        style = self.mapping(latents, labels)
-        if train and not self.is_initializing():
-            mean = jnp.mean(style, axis=0)
-            self.mean.value = self.mean_decay * self.mean.value + (1 - self.mean_decay) * mean
-        if truncation is not None:
-            centre = self.mean.value[None]
-            style = centre + truncation * (style - centre)
-        styles = jnp.repeat(style[:, None], self.layers, axis=1)
-        if train and self.mixing and keys is not None:
-            drawn = random.normal(random.streams(keys, "mixed latents"), latents.shape[1:])
-            others = self.mapping(drawn, labels)
-            first = random.randint(random.streams(keys, "mixed from"), 1, self.layers)
-            does = random.uniform(random.streams(keys, "mixed"), ()) < self.mixing
-            first = jnp.where(does, first, self.layers)
-            own = jnp.arange(self.layers)[None] < first[:, None]
-            styles = jnp.where(own[..., None], styles, others[:, None])
-        return styles
+        return layered_styles(self, latents, labels, train=train, keys=keys, truncation=truncation)
 
-    def images(self, styles: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        """[n, layers, S] -> [n, H, W, C] float32, not clipped, with noise if there are PRNG keys [n]."""
-        return self.synthesis(styles, keys)
+    def images(self, styles: jax.Array, noise: Noises = None) -> jax.Array:
+        """[n, layers, S] -> [n, H, W, C] float32, not clipped; for the noise see `Noises`."""
+        return self.synthesis(styles, noise)
+
+    def noise(self, keys: jax.Array) -> tuple[jax.Array, ...]:
+        """The noise that PRNG keys [n] stand for: [n, H', W'] for each convolution."""
+        levels = [0, *(level for level in range(1, self.level + 1) for _ in range(2))]
+        return drawn_noise(keys, [sides(self.shape, self.level, level) for level in levels])
 
     def __call__(
         self,
