@@ -500,6 +500,7 @@ def _multiplier(mapping: _Module) -> float:
 def _clamp(network: _Module) -> float | None:
     """Where a network's activations are cut off."""
     parts = [part for part in network.modules() if part.name in _CLAMPED]
+    parts = [part for part in parts if not part.path.endswith(".b4.fromrgb")]  # which never is
     found = {part.attribute("conv_clamp") for part in parts}
     value = found.pop()
     if found or not isinstance(value, int | float | None):
@@ -602,9 +603,7 @@ def _generator_stats(network: _Module, levels: int, style_size: int) -> Tree:
         convs += [synthesis[f"b{4 << level}"][name] for name in ("conv0", "conv1")]
     sides = [4 << ((i + 1) // 2) for i in range(len(convs))]
     noise = {
-        f"layer_{i}": conv.array("noise_const")
-        if "noise_const" in conv
-        else np.zeros((side, side), np.float32)
+        str(i): conv.array("noise_const") if "noise_const" in conv else np.zeros((side, side), np.float32)
         for i, (conv, side) in enumerate(zip(convs, sides, strict=True))
     }
     mean = mapping.array("w_avg") if "w_avg" in mapping else np.zeros(style_size, np.float32)
