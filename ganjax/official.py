@@ -246,13 +246,13 @@ class _Module:
 
     def modules(self) -> Iterator["_Module"]:
         """It and all below it."""
-        waiting = [(self, 0)]
+        waiting: list[tuple[_Module, int]] = [(self, 0)]
         while waiting:
             module, depth = waiting.pop()
             yield module
             if depth > 16:
                 raise _Other(f"{self.path} has modules in modules without end")
-            waiting.extend((module[name], depth + 1) for name in module._modules)
+            waiting += [(module[name], depth + 1) for name in module._modules]
 
     def of_mapping(self) -> bool:
         """Whether it is a layer of a mapping network, but for that of labels."""
@@ -334,7 +334,7 @@ def _networks(content: Any, size: int) -> Official:
         left = [name for part in player.modules() for name in part.tensors() if name not in reading.names]
         left = [name for name in left if name.rsplit(".", 1)[1] not in _UNUSED]
         if left:
-            raise _Other(f"{left[0]} has no place in our StyleGAN2, nor have {len(left) - 1} others")
+            raise _Other(f"{left[0]} has no place in our StyleGAN2 ({len(left)} such tensors)")
     return official
 
 

@@ -9,7 +9,6 @@ Enough is understood for what PyTorch and NumPy write of tensors and arrays.
 """
 
 import dataclasses
-import io
 import math
 import pickletools
 from collections.abc import Callable, Mapping
@@ -103,7 +102,7 @@ class Span:
         return content
 
 
-class Skimmed(io.RawIOBase):
+class Skimmed:
     """A file of which what is long is not read: `read` of more than `LONG` bytes gives their `Span`.
 
     So the program of a pickle is read, and the arrays in it are found and stay where they are. A claim of
@@ -189,7 +188,7 @@ _TORCH_DTYPES = {
 }
 
 
-def load(file: IO[bytes], more: Mapping[Name, Callable[..., Any]] | None = None) -> Any:
+def load(file: "IO[bytes] | Skimmed", more: Mapping[Name, Callable[..., Any]] | None = None) -> Any:
     """The value of one pickle, from where the file stands; it stands behind it afterwards.
 
     Args:
@@ -215,7 +214,7 @@ class _Reader:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
-    def read(self, file: IO[bytes]) -> Any:
+    def read(self, file: Any) -> Any:
         instructions: Any = pickletools.genops(file)
         for opcode, argument, _ in instructions:
             name = opcode.name

@@ -274,10 +274,6 @@ def changed(change: Any, **settings: Any) -> bytes:
     return file_of(networks)
 
 
-def rename(modules: dict[str, Any], old: str, new: str) -> None:
-    modules[new] = modules.pop(old)
-
-
 def block(networks: dict[str, Module], player: str, name: str) -> Module:
     module = networks[player]
     return (module.modules["synthesis"] if player != "D" else module).modules[name]
@@ -290,7 +286,7 @@ def block(networks: dict[str, Module], player: str, name: str) -> Module:
             lambda n: block(n, "G_ema", "b8").attributes.update(architecture="resnet"),
             "of the architecture resnet",
         ),
-        (lambda n: rename(block(n, "G_ema", "b8").modules, "conv0", "skip"), "has no conv0"),
+        (lambda n: block(n, "G_ema", "b8").modules.pop("conv0"), "has no conv0"),
         (
             lambda n: block(n, "D", "b8").arrays.update(more=np.ones(2, np.float32)),
             r"D\.b8\.more has no place",

@@ -1,5 +1,5 @@
-"""StyleGAN2-ADA's networks as functions of the weights in an official file, in PyTorch: from the papers (Karras
-et al. 2020, both), with the names, scales and orders that the official ones have.
+"""StyleGAN2-ADA's networks as functions of the weights in an official file, in PyTorch: from the papers
+(Karras et al. 2020, both), with the names, scales and orders that the official ones have.
 
 Everything is done as it is defined and not as it is fast: a kernel for each example, images with zeros
 between their pixels, filters as convolutions. What `ganjax.official` makes of a file is compared with it.

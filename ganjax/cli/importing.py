@@ -220,7 +220,7 @@ def _write(folder: epath.Path, record: Mapping[str, Any], state: GanState) -> No
     with writing(folder):
         try:
             part.rmtree(missing_ok=True)
-            with Checkpoints(part / "checkpoints") as checkpoints:
+            with Checkpoints(part / "checkpoints", lean=True) as checkpoints:
                 checkpoints.save(step, state, meta)
             (part / "config.json").write_text(json.dumps(record, indent=2) + "\n")
             if folder.exists():  # and empty
