@@ -111,7 +111,9 @@ def fingerprint(tree: Tree) -> str:
     digest = hashlib.sha256()
     for name, leaf in flatten(tree).items():
         digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
-        digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)  # no copy: it may be large
+        # No copy of what may be large.
+        for part in leaf if leaf.ndim and not leaf.flags.c_contiguous else (leaf,):
+            digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -127,8 +129,8 @@ class Checkpoints:
       best: besides them, the best by this is kept. A checkpoint whose meta's `metrics` lack that metric does
         not count.
       read_only: nothing on disk is changed, and the folder has to exist.
-      lean: what is saved is not copied in memory, and goes to a folder of its own for each array. Such a
-        checkpoint is read like every other.
+      lean: what is saved is not copied in memory nor compressed, and goes to a folder of its own for each
+        array. Such a checkpoint is read like every other.
     Raises:
       RunError: the folder can't be made or read.
     """
@@ -520,11 +522,11 @@ class Checkpoints:
 
 
 def _lean_handler() -> ocp.PyTreeCheckpointHandler:
-    """Orbax's, without the copy of all that is saved, and without gathering arrays in common files, for which
-    all that is written would wait in memory."""
+    """Orbax's, without what holds all that is saved in memory a second time: a copy, compressed arrays that
+    wait to be written, and files in which arrays are gathered."""
     arrays = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)
     registry = ocp.type_handlers.create_type_handler_registry((np.ndarray, arrays))
-    return ocp.PyTreeCheckpointHandler(use_ocdbt=False, type_handler_registry=registry)
+    return ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False, type_handler_registry=registry)
 
 
 _LARGE = 2**20  # bytes
@@ -534,6 +536,8 @@ def _is_formal(leaf: np.ndarray) -> bool:
     """Whether its form says it all: it is empty, or large and all of its bytes are zero (-0.0's are not)."""
     if not leaf.size or leaf.nbytes < _LARGE:
         return not leaf.size
+    if not any(leaf.strides):  # one entry, repeated
+        leaf = leaf.reshape(-1)[:1]
     content = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
     return not content[:_LARGE].any() and not content.any()
 
