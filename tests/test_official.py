@@ -14,11 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganjax import official
-from ganjax.errors import RunError
-from ganjax.nets.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
-from ganjax.official import read_official
-from tests.official_networks import (
+from benchmarks.official_files import (
     SOURCE,
     Call,
     Global,
@@ -32,6 +28,10 @@ from tests.official_networks import (
     persistent,
     tensor,
 )
+from ganjax import official
+from ganjax.errors import RunError
+from ganjax.nets.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
+from ganjax.official import read_official
 
 
 @pytest.fixture
