@@ -44,10 +44,13 @@ class Stored:
         self.kind, self.size, self.key = kind, size, key
 
 
-class Pickler(pickle._Pickler):  # pyright: ignore[reportAttributeAccessIssue]
+_Python: Any = getattr(pickle, "_Pickler")  # noqa: B009, the one that is written in Python
+
+
+class Pickler(_Python):
     """Python's own, which can also write what this module describes."""
 
-    dispatch: Any = dict(pickle._Pickler.dispatch)  # pyright: ignore[reportAttributeAccessIssue]
+    dispatch: Any = dict(_Python.dispatch)
 
     def save_name(self, name: Global) -> None:
         self.write(pickle.GLOBAL + f"{name.module}\n{name.name}\n".encode())

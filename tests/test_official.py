@@ -337,7 +337,7 @@ def compared(tmp_path, as_tensor: Any = tensor, **settings: Any) -> None:
         styles = ours.apply(variables, latents, labels, train=False, truncation=0.7, method="styles")
         images = ours.apply(variables, styles, noise, method="images")
         plain = ours.apply(variables, styles, method="images")
-        params = {"params": found.discriminator}
+        params: Any = {"params": found.discriminator}
         return images, plain, judge.apply(params, images, labels, train=False)
 
     images, plain, logits = jax.device_get(both(latents, labels))
