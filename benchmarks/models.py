@@ -157,9 +157,9 @@ def _grown(generator: Any, discriminator: nn.Module, latent_size: int = 64) -> M
 
 def pggan_at(level: int, dtype: str) -> Model:
     """PGGAN as wide as in its paper, on images of 4x4 doubled `level` times, with `pggan32`'s loss."""
-    size, options = 4 << level, {"dtype": jnp.dtype(dtype)}
-    generator = ProgressiveGenerator((size, size, 3), level, **options)
-    return _grown(generator, ProgressiveDiscriminator(level, **options), 512)
+    size, compute = 4 << level, jnp.dtype(dtype)
+    generator = ProgressiveGenerator((size, size, 3), level, dtype=compute)
+    return _grown(generator, ProgressiveDiscriminator(level, dtype=compute), 512)
 
 
 def stylegan2_32(dtype: str) -> Model:
@@ -180,7 +180,8 @@ def stylegan2_32(dtype: str) -> Model:
 def stylegan2_at(size: int, dtype: str) -> Model:
     """The default of experiments/stylegan2_folder.py for images of this size, R1 and path lengths as often as
     they are due. The number of channels is the experiment's: 16,384 over the side, and 512 at most."""
-    config = stylegan2_folder.Config(dataset="random", image_size=size, dtype=dtype)
+    chosen: Any = dtype
+    config = stylegan2_folder.Config(dataset="random", image_size=size, dtype=chosen)
     (stage,) = stylegan2_folder.build(config, lambda name, **_: _metadata(name, (size, size, 3))).stages
     return Model(stage.gan, (size, size, 3), cycle=math.lcm(config.r1_every, config.path_length_every))
 

@@ -313,11 +313,12 @@ class Measurer:
                 data_dir=self._flags.data_dir,
                 image_size=(height, width),
                 channels=channels,
-                resize=dataset.resize,
+                **dataset.options(),
                 skip_corrupt=self._flags.skip_corrupt,
             )
 
-        return self._once(("real", dataset.name, dataset.image_shape, dataset.resize, split), make)
+        options = tuple(dataset.options().values())
+        return self._once(("real", dataset.name, dataset.image_shape, options, split), make)
 
     def _sampler(self, index: int) -> Sampler:
         devices, own = jax.local_devices(), self._experiment.judge

@@ -117,7 +117,8 @@ def open_run(command: Command) -> Run:
             return data.load(name, split=split, data_dir=command.flags.data_dir, **options)
 
         spec = specs.get(place(name, split))
-        return find() if spec is None else data.from_spec(spec, find, options.get("resize", "crop"))
+        kept = {name: options[name] for name in data.OPTIONS if name in options}
+        return find() if spec is None else data.from_spec(spec, find, **kept)
 
     config = resolve(command, record["config"])
     return Run(folder, config, _build(command, config, load), record)

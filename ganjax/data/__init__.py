@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from ganjax.data import embedded, folder, idx, images, mat, npz, pairs, prepared
-from ganjax.data.dataset import Dataset, fetch_arrays, from_spec, numbered, part
+from ganjax.data.dataset import OPTIONS, Dataset, fetch_arrays, from_spec, numbered, part
 from ganjax.data.dataset import held_out as choose_held_out
 from ganjax.data.domains import Paired, Unpaired
 from ganjax.data.feed import Feed
@@ -24,6 +24,7 @@ from ganjax.errors import NoSplit, UsageError, nearest, shortened
 from ganjax.report.files import unusable
 
 __all__ = [
+    "OPTIONS",
     "Dataset",
     "Feed",
     "Mixture",
@@ -86,10 +87,28 @@ def load(
     images.check_resize(resize)
     for each in pair.channels if pair else ():
         images.check_channels(each)
-    if not held_out:
-        return _load(name, split, data_dir, size, channels, resize, skip_corrupt, pair)
     if not 0 <= held_out < 1:
         raise UsageError(f"held_out={held_out}: expected a share from 0 to below 1")
+    found = _split(name, split, data_dir, size, channels, resize, skip_corrupt, pair, held_out, held_out_by)
+    found.held_out, found.held_out_by = held_out, held_out_by
+    return found
+
+
+def _split(
+    name: str,
+    split: str,
+    data_dir: epath.PathLike | None,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    resize: str,
+    skip_corrupt: bool,
+    pair: Pair | None,
+    held_out: float,
+    held_out_by: str,
+) -> Dataset:
+    """`load`, its arguments checked."""
+    if not held_out:
+        return _load(name, split, data_dir, size, channels, resize, skip_corrupt, pair)
     test = split.replace("train", "test")
     if test in ("test", "testA", "testB"):
         try:

@@ -21,6 +21,10 @@ MEMORY_BUDGET = 1 << 30
 Fetch = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
+# Attributes of a set that are arguments of `ganjax.data.load`.
+OPTIONS = ("resize", "held_out", "held_out_by")
+
+
 @dataclasses.dataclass(eq=False)
 class Dataset:
     """A set of images of one size, with a class label each or none. A `Source`.
@@ -36,6 +40,7 @@ class Dataset:
       skipped: a line for every damaged image that was met and replaced. Grows as examples are read.
       names: what the images are called, one each, where they come from files; else there are none.
       resize: how images that were of another size came to this one; see `ganjax.data.load`.
+      held_out, held_out_by: what share of the set is its test split, where it has none; likewise.
     """
 
     name: str
@@ -48,6 +53,8 @@ class Dataset:
     skipped: Sequence[str] = dataclasses.field(default_factory=list, repr=False)
     names: Sequence[str] = dataclasses.field(default=(), repr=False)
     resize: str = dataclasses.field(default="crop", repr=False)
+    held_out: float = dataclasses.field(default=0.0, repr=False)
+    held_out_by: str = dataclasses.field(default="", repr=False)
     _arrays: dict[str, np.ndarray] | None = dataclasses.field(default=None, init=False, repr=False)
     _lock: Any = dataclasses.field(default_factory=threading.Lock, init=False, repr=False)
 
@@ -104,6 +111,10 @@ class Dataset:
             "num_examples": self.num_examples,
         }
 
+    def options(self) -> dict[str, Any]:
+        """How the set was loaded, besides its form: what `load` is to be given for another split of it."""
+        return {name: getattr(self, name) for name in OPTIONS}
+
     def _loaded_fetch(self) -> Fetch:
         if self.fetch is None:
             raise RunError(
@@ -128,20 +139,18 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
-def from_spec(
-    spec: Mapping[str, Any], find: Callable[[], Dataset] | None = None, resize: str = "crop"
-) -> Dataset:
+def from_spec(spec: Mapping[str, Any], find: Callable[[], Dataset] | None = None, **options: Any) -> Dataset:
     """A set whose metadata are there, and whose examples are looked for when one is first read.
 
     Args:
       spec: what `Dataset.spec` gave.
       find: loads the set; None: there is nothing to read, which is a RunError.
-      resize: how it brings images to their size.
+      options: what it does with them: the attributes `resize`, `held_out` and `held_out_by`.
     Raises:
       UsageError: `spec` isn't what `Dataset.spec` gave. In reading, a RunError where what was found is
         another set.
     """
-    of_data = ("fetch", "skipped", "names", "resize")
+    of_data = ("fetch", "skipped", "names", *OPTIONS)
     names = [field.name for field in dataclasses.fields(Dataset) if field.init and field.name not in of_data]
     if sorted(spec) != sorted(names):
         raise UsageError(f"dataset metadata with the keys {sorted(spec)}: expected {sorted(names)}")
@@ -188,7 +197,7 @@ def from_spec(
         num_examples=spec["num_examples"],
         fetch=None if find is None else fetch,
         skipped=skipped,
-        resize=resize,
+        **options,
     )
 
 
@@ -211,7 +220,7 @@ def part(dataset: Dataset, places: np.ndarray, split: str) -> Dataset:
         None if fetch is None else lambda indices: fetch(places[indices]),
         skipped=dataset.skipped,
         names=[str(dataset.names[place]) for place in places.tolist()] if dataset.names else (),
-        resize=dataset.resize,
+        **dataset.options(),
     )
 
 

@@ -438,6 +438,13 @@ class ImageRecipe(Recipe):
         "crop", "how images come to image_size: cropped, with black around them, or out of proportion"
     )
     channels: int | None = setting(None, "of the images; none: the set's own", choices=(1, 3, 4))
+    held_out: float = setting(
+        0.0,
+        "share that is not trained on, but a split test, of a set without one; 0: none",
+        minimum=0.0,
+        below=1.0,
+    )
+    held_out_by: str = setting("", "names that are alike up to this text are held out together")
 
     mirror: bool = setting(False, "half of the real images are mirrored, left to right")
     augment: Literal["none", "ada", "fixed"] = setting(
@@ -482,6 +489,8 @@ class ImageRecipe(Recipe):
           ValueError: where they are and the set has none.
         """
         options = {"image_size": self.image_size, "channels": self.channels, "resize": self.resize}
+        if self.held_out:
+            options |= {"held_out": self.held_out, "held_out_by": self.held_out_by}
         found = load(self.dataset, split="train", **options)
         if conditional and not found.num_classes:
             raise ValueError(f"dataset={self.dataset!r} has no labels, and this GAN is conditional on them")

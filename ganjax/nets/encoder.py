@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ganjax.layers import Conv
 from ganjax.nets.conditional import check_image_shape
+from ganjax.nets.dcgan import DCGANGenerator
 from ganjax.nets.parts import normalised
 
 _normal = nn.initializers.normal(0.02)
@@ -49,3 +50,31 @@ class ConvEncoder(nn.Module):
             x = nn.Dense(self.hidden, kernel_init=_normal, dtype=self.dtype)(x)
             x = nn.leaky_relu(normalised(x, "layer", train=train, dtype=self.dtype), 0.2)
         return nn.Dense(self.latent_size)(x.astype(jnp.float32))
+
+
+class EncoderDecoderEncoder(nn.Module):
+    """Image -> latents -> image -> latents (Akcay et al. 2018): DCGAN's generator between two `ConvEncoder`s.
+
+    Attributes:
+      image_shape: (H, W, C).
+      latent_size: Z.
+      width, stages, hidden, dtype: of the three.
+      axis_name: of an enclosing `pmap` whose devices' batches share their statistics.
+    """
+
+    image_shape: tuple[int, int, int]
+    latent_size: int = 100
+    width: int = 64
+    stages: int = 2
+    hidden: int = 0
+    dtype: jnp.dtype | None = None
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """[n, H, W, C] in [-1, 1] -> [n, H, W, C], [n, Z], [n, Z], all float32."""
+        sizes = {"width": self.width, "stages": self.stages, "hidden": self.hidden, "dtype": self.dtype}
+        latents = ConvEncoder(self.latent_size, name="encoder", **sizes)(images, train=train)
+        decoder = DCGANGenerator(self.image_shape, axis_name=self.axis_name, name="decoder", **sizes)
+        again = decoder(latents, train=train)
+        return again, latents, ConvEncoder(self.latent_size, name="again", **sizes)(again, train=train)

@@ -77,6 +77,29 @@ def test_every_checkpoint(run, tmp_path):
     assert of_train["classifier_precision"]["protocol"]["real_count"] == 1000
 
 
+def test_against_what_was_held_out(run, tmp_path):
+    draw, images = np.random.default_rng(0), tmp_path / "images"
+    images.mkdir()
+    for i in range(20):
+        Image.fromarray(draw.integers(0, 256, (16, 16), np.uint8)).save(images / f"{i // 2}-{i % 2}.png")
+    folder = tmp_path / "run"
+    words = (
+        "--config.image_size=16",
+        "--config.held_out=0.3",
+        "--config.held_out_by=-",
+        "--config.batch_size=4",
+    )
+    words += ("--config.hidden=4", "--config.discriminator_hidden=4", "--config.latent_size=2", "--steps=1")
+    good(run("--experiment=gan_mnist", f"--workdir={folder}", f"--config.dataset={images}", *words))
+    words = (f"--workdir={folder}", "--mode=evaluate", "--metrics=swd", "--num_samples=10")
+    for split, count in (("test", 6), ("train", 14)):
+        found = json.loads(good(run(*words, f"--real_split={split}")).out)
+        assert (found["swd"]["protocol"]["real_split"], found["swd"]["protocol"]["real_count"]) == (
+            split,
+            count,
+        )
+
+
 def test_a_picture_of_the_nearest_training_images(run, tmp_path):
     folder = tmp_path / "run"
     train(run, folder, "--steps=1")

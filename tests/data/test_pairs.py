@@ -110,6 +110,8 @@ def test_what_is_held_out(tmp_path):
     assert sorted(pixels[0] + pixels[1]) == list(range(20))
     for found, values in zip((train, test), pixels, strict=True):
         assert [f"{value // 2}-{value % 2}" for value in values] == list(found.names)
+    assert train.options() == {"resize": "crop", **options}
+    assert data.part(train, np.arange(1), "some").options() == train.options()
     assert data.load(str(tmp_path)).num_examples == 20
     with pytest.raises(NoSplit):
         data.load(str(tmp_path), split="test")

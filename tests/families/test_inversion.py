@@ -12,7 +12,7 @@ import pytest
 from ganjax import optim, random
 from ganjax.errors import UsageError
 from ganjax.families.adversarial import adversarial
-from ganjax.families.inversion import before_encoder, inherit, inversion
+from ganjax.families.inversion import Search, before_encoder, inherit, inversion, searching
 from ganjax.gan import Context
 from ganjax.step import create_state, train_step
 
@@ -108,3 +108,36 @@ def test_it_still_draws_images():
     np.testing.assert_array_equal(first.sample(old, keys), base.sample(old, keys))
     with pytest.raises(UsageError, match="before the encoder learns"):
         first.sample(old, keys, BATCH)
+
+
+def test_a_search_descends_each_image_by_itself():
+    targets = jnp.array([[1.0, -2.0], [0.5, 3.0]])
+
+    def score(latents):
+        return jnp.sum(jnp.square(latents - targets), axis=1)
+
+    found = Search(steps=200, rate=0.1)(score, jnp.zeros((2, 2)))
+    np.testing.assert_allclose(found, targets, atol=1e-2)
+    alone = Search(steps=3, rate=0.1)(
+        lambda z: jnp.sum(jnp.square(z - targets[:1]), axis=1), jnp.zeros((1, 2))
+    )
+    np.testing.assert_allclose(alone, Search(steps=3, rate=0.1)(score, jnp.zeros((2, 2)))[:1], rtol=1e-6)
+
+
+def test_a_search_goes_on_from_the_encoder_and_without_one_from_the_keys_latents():
+    base, old, gan, state = stages()
+    networks = Generator(), Discriminator()
+    search = Search(steps=20, rate=0.05)
+    better: Any = inversion(base, *networks, Encoder(), optimizer=optim.adam(1e-2), kappa=0.3, search=search)
+    before, after = gan.sample(state, None, BATCH), better.sample(state, None, BATCH)
+    assert (after["score"] < before["score"]).all()
+    alone: Any = searching(base, *networks, search=search, kappa=0.3)
+    keys = random.from_seeds(jnp.arange(4))
+    drawn = base.sample(old, keys)
+    np.testing.assert_array_equal(alone.sample(old, keys), drawn)
+    found = alone.sample(old, keys, BATCH)
+    apart = np.square(IMAGES - np.asarray(drawn)).reshape(4, -1).mean(1)
+    assert (found["pixels"] < apart).all()
+    np.testing.assert_allclose(found["score"], found["pixels"] + 0.3 * found["features"], rtol=1e-5)
+    with pytest.raises(ValueError, match="takes no labels"):
+        alone.sample(old, keys, jnp.arange(4))
