@@ -295,7 +295,9 @@ class Steering:
             return in_chunks(lambda part: self._mapping(self._state, part["latents"]), inputs, MAPPED)
         labels = np.asarray(labels)
         inputs["labels"] = labels.astype(np.float32 if labels.ndim > 1 else np.int32)
-        return in_chunks(lambda part: self._labelled(self._state, *part.values()), inputs, MAPPED)
+        return in_chunks(
+            lambda part: self._labelled(self._state, part["latents"], part["labels"]), inputs, MAPPED
+        )
 
     def styles(
         self,
@@ -381,17 +383,19 @@ class Steering:
         maps = self._noise(self._state, np.full(self._chunk, seed, np.uint32))
         return tuple(np.asarray(x[0]) for x in maps)
 
+    def constant_maps(self) -> tuple[np.ndarray, ...]:
+        """The noise of "const": [H', W'] a layer."""
+        assert self._gan.styles is not None
+        maps = self._gan.styles.constant_noise(self._state)
+        return self.noise_maps() if maps is None else tuple(np.asarray(x, np.float32) for x in maps)
+
     def _fixed_noise(self, mode: str) -> tuple[Array, ...]:
         """Noise that is the same for all of a chunk, on the device."""
         if mode not in NOISE_MODES:
             raise ValueError(f"noise={mode}: expected {', '.join(NOISE_MODES)}")
         if mode not in self._fixed:
-            assert self._gan.styles is not None
-            maps = self._gan.styles.constant_noise(self._state)
-            maps = self.noise_maps() if maps is None else maps
             scale = 1.0 if mode == "const" else 0.0
             self._fixed[mode] = tuple(
-                jnp.asarray(np.repeat(scale * np.asarray(x, np.float32)[None], self._chunk, axis=0))
-                for x in maps
+                jnp.asarray(np.repeat(scale * x[None], self._chunk, axis=0)) for x in self.constant_maps()
             )
         return self._fixed[mode]

@@ -36,7 +36,12 @@ def small_gan(generator, num_classes=0):
     batch = {"image": np.zeros((4, *generator.shape), np.float32), "label": np.zeros(4, np.int32)}
     form = jax.eval_shape(functools.partial(create_state, gan), jax.random.key(0), batch)
     rng = np.random.default_rng(1)
-    return gan, jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype(x.dtype), form)
+    state = jax.tree.map(lambda x: np.asarray(rng.normal(0, 0.5, x.shape), x.dtype), form)
+    for name, layer in state.params["generator"].get("synthesis", {}).items():
+        if name.startswith("image"):  # or images would be all black or white
+            layer["kernel"] *= 0.2
+            layer["bias"] *= 0.0
+    return gan, state
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +124,7 @@ def test_steering_draws_what_the_gan_samples(model):
     plain = steering.draw(seeds, labels, look=Look(truncation=0.5))
     expected = sample(state, from_seeds(np.asarray(seeds[:4])), np.asarray(labels[:4]))
     np.testing.assert_allclose(plain[:4], expected, atol=1e-5)
-    assert plain.std() > 0.05
+    assert plain.std() > 0.01
     # A seed's picture has the same bytes, whatever it is drawn with.
     np.testing.assert_array_equal(steering.draw([9], [1])[0], images[4])
     np.testing.assert_array_equal(

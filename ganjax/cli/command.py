@@ -153,13 +153,25 @@ def _mode(name: str) -> Callable[[Command], int]:
 # A mode's module is imported when it is asked for: it imports jax.
 MODES = {
     name: functools.partial(_mode, name)
-    for name in ("train", "sample", "interpolate", "attention", "evaluate", "plot", "export")
+    for name in (
+        "train",
+        "sample",
+        "interpolate",
+        "style_mix",
+        "project",
+        "pca",
+        "attention",
+        "evaluate",
+        "plot",
+        "export",
+    )
 }
 
 # Of these modes, which a family adds (`Experiment.modes`), the flags are known here.
 OF_FAMILIES = ("translate", "classify", "anomaly")
 
 _ANY = (*MODES, *OF_FAMILIES)
+_DRAWN = ("sample", "interpolate", "style_mix", "project", "pca")
 _OF_DRAWING = ("truncation", "truncation_mode", "standing_statistics")
 _BELONGS_TO = {
     "workdir": _ANY,
@@ -167,7 +179,7 @@ _BELONGS_TO = {
     "data_dir": (*_ANY, "import"),
     "compilation_cache": (*_ANY, "import"),
     "source": ("import",),
-    "steps": ("train",),
+    "steps": ("train", "project"),
     "parallel": ("train",),
     "model_parallel": ("train",),
     "deterministic": ("train",),
@@ -178,7 +190,7 @@ _BELONGS_TO = {
     "skip_corrupt": ("train", "evaluate"),
     "input": OF_FAMILIES,
     "direction": ("translate",),
-    "target": ("translate",),
+    "target": ("translate", "project"),
     "false_alarm_rate": ("anomaly",),
     "save_steps": ("train",),
     "save_minutes": ("train",),
@@ -187,26 +199,41 @@ _BELONGS_TO = {
     "init_from": ("train",),
     "log_steps": ("train",),
     "preview_steps": ("train",),
-    "checkpoint": ("sample", "interpolate", "attention", "evaluate", "export", *OF_FAMILIES),
-    "member": ("sample", "interpolate", "attention", "export", "classify", "anomaly"),
-    "seeds": ("sample", "interpolate", "attention"),
-    "labels": ("sample", "interpolate", "attention"),
-    "out": ("sample", "interpolate", "attention", "evaluate", "plot", "export", "import", *OF_FAMILIES),
-    "truncation": ("sample", "interpolate", "attention", "evaluate"),
+    "checkpoint": (*_DRAWN, "attention", "evaluate", "export", *OF_FAMILIES),
+    "member": (*_DRAWN, "attention", "export", "classify", "anomaly"),
+    "seeds": ("sample", "interpolate", "pca", "attention"),
+    "labels": (*_DRAWN, "attention"),
+    "out": (*_DRAWN, "attention", "evaluate", "plot", "export", "import", *OF_FAMILIES),
+    "truncation": ("sample", "interpolate", "style_mix", "pca", "attention", "evaluate"),
+    "truncation_cutoff": ("sample", "interpolate", "style_mix", "pca"),
     "truncation_mode": ("sample", "interpolate", "attention", "evaluate"),
-    "standing_statistics": ("sample", "interpolate", "attention", "evaluate"),
+    "standing_statistics": ("sample", "interpolate", "project", "attention", "evaluate"),
+    "noise": ("sample", "interpolate", "style_mix", "pca"),
+    "mix": ("sample",),
+    "directions": ("sample", "interpolate", "style_mix"),
+    "move": ("sample", "interpolate", "style_mix"),
+    "latent": ("sample",),
+    "rows": ("style_mix",),
+    "columns": ("style_mix",),
+    "layers": ("style_mix", "pca"),
+    "components": ("pca",),
+    "amount": ("pca",),
+    "space": ("interpolate", "project"),
+    "draws": ("project",),
     "between": ("interpolate",),
+    "paths": ("interpolate",),
+    "loop": ("interpolate",),
     "queries": ("attention",),
     "frames": ("interpolate",),
-    "fps": ("interpolate",),
+    "fps": ("interpolate", "project"),
     "metrics": ("train", "evaluate", "plot"),
-    "num_samples": ("train", "evaluate"),
+    "num_samples": ("train", "evaluate", "pca"),
     "real": ("evaluate",),
     "fake": ("evaluate",),
     "real_split": ("train", "evaluate"),
     "inception": ("train", "evaluate"),
     "resize": ("train", "evaluate"),
-    "lpips": ("evaluate",),
+    "lpips": ("evaluate", "project"),
 }
 
 
@@ -225,8 +252,8 @@ def _define() -> flags.FlagValues:
     text(
         "mode",
         "train",
-        "What to do: train, sample, interpolate, attention, evaluate, plot, export, import, list, or what "
-        "the family adds.",
+        "What to do: train, sample, interpolate, style_mix, project, pca, attention, evaluate, plot, export, "
+        "import, list, or what the family adds.",
     )
     text("workdir", None, "The run's folder. Default: runs/EXPERIMENT-seedSEED.")
     integer("seed", 0, "Of everything random in training.", 0, 2**32 - 1)
@@ -239,7 +266,13 @@ def _define() -> flags.FlagValues:
         "Where compiled programs are kept for the next start: a folder, or off. "
         "Default: $GANJAX_COMPILATION_CACHE, jax's own setting, xla in $GANJAX_CACHE or ~/.cache/ganjax.",
     )
-    integer("steps", None, "train: stop after this many steps of the run. Default: its end.", 1)
+    integer(
+        "steps",
+        None,
+        "train: stop after this many steps of the run. Default: its end. project: how many. Default: 500.",
+        1,
+        10_000_000,
+    )
     flags.DEFINE_enum(
         "parallel",
         "auto",
@@ -309,30 +342,30 @@ def _define() -> flags.FlagValues:
     text(
         "checkpoint",
         "last",
-        "sample, interpolate, attention, evaluate, export, translate: which: last, best (of a run with "
-        "--keep_best) or a step; evaluate: also all.",
+        "All modes that use a trained model: which: last, best (of a run with --keep_best) or a step; "
+        "evaluate: also all.",
     )
     integer(
         "member",
         0,
-        "sample, interpolate, attention, export, classify, anomaly: of a run of several seeds "
-        "(--config.seeds), whose model; "
-        "0: the first.",
+        "All modes that use a trained model but evaluate and translate: of a run of several seeds "
+        "(--config.seeds), whose model; 0: the first.",
         0,
     )
-    text("seeds", None, "sample, interpolate, attention: which latents, as in 0-63 or 1,5,9-12.")
+    text("seeds", None, "sample, interpolate, pca, attention: which latents, as in 0-63 or 1,5,9-12.")
     text(
         "labels",
         None,
-        "sample, interpolate, attention: which classes, as in 0-9; every seed is drawn for every label.",
+        "sample, interpolate, attention: which classes, as in 0-9; every seed is drawn for every label. "
+        "style_mix, project: the class, one. pca: which are analysed.",
     )
     text(
         "out",
         None,
         "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif, an .mp4 or a folder. "
-        "attention: a .png. evaluate: a .json. plot: a .png. export: a folder or a .safetensors. translate, "
-        "anomaly: a folder. classify: a .csv or a .json. import: the new run's folder. "
-        "Default: in the workdir.",
+        "style_mix, attention: a .png. evaluate: a .json. plot: a .png. export: a folder or a .safetensors. "
+        "project, pca, translate, anomaly: a folder. classify: a .csv or a .json. import: the new run's "
+        "folder. Default: in the workdir.",
     )
     text(
         "source",
@@ -343,9 +376,70 @@ def _define() -> flags.FlagValues:
     flags.DEFINE_float(
         "truncation",
         None,
-        "sample, interpolate, attention, evaluate: the bound of latents' entries or, of StyleGAN, psi, by "
-        "which styles are drawn to their mean: less of it, more fidelity and less variety.",
+        "sample, interpolate, style_mix, pca, attention, evaluate: the bound of latents' entries or, of "
+        "StyleGAN, psi, by which styles are drawn to their mean: less of it, more fidelity and less variety.",
         flag_values=values,
+    )
+    integer(
+        "truncation_cutoff",
+        None,
+        "sample, interpolate, style_mix, pca: of how many of the first layers --truncation is. Default: all.",
+        0,
+    )
+    flags.DEFINE_enum(
+        "noise",
+        None,
+        ["random", "const", "none"],
+        "sample, interpolate, style_mix, pca: the noise in the layers of StyleGAN and StyleGAN2: each seed's "
+        "own (random, sample's default), the same for every picture (const, the others' default), or none.",
+        flag_values=values,
+    )
+    text(
+        "mix",
+        None,
+        "sample: SEED:LAYERS, as in 7:4-7: in these layers the styles are that seed's. Or several, with "
+        "commas between.",
+    )
+    text("directions", None, "sample, interpolate, style_mix: the directions.npz of --mode=pca, for --move.")
+    text(
+        "move",
+        None,
+        "sample, interpolate, style_mix: COMPONENT:AMOUNT, as in 0:2.5, or COMPONENT:AMOUNT:LAYERS: so many "
+        "standard deviations along a direction. Or several, with commas between.",
+    )
+    text(
+        "latent",
+        None,
+        "sample: in the place of seeds, an .npz of --mode=project; or several, with commas between.",
+    )
+    text("rows", None, "style_mix: seeds, a row each. Default: 0-3.")
+    text("columns", None, "style_mix: seeds, a column each. Default: 4-8.")
+    text(
+        "layers",
+        None,
+        "style_mix: in which layers the style is the column's, as in 0-3. pca: which the strips move. "
+        "Default of pca: all.",
+    )
+    integer("components", 10, "pca: how many directions.", 1, 100_000)
+    flags.DEFINE_float(
+        "amount", 3.0, "pca: how far strips go either way, in standard deviations.", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "space",
+        None,
+        ["z", "w", "w+"],
+        "interpolate: the way is through latents (z, the default) or styles (w). project: what is looked for "
+        "is a latent (z), a style for all layers (w), or one for each (w+). Default of project: w+; z of a "
+        "generator without styles.",
+        flag_values=values,
+    )
+    integer(
+        "draws",
+        None,
+        "project: of how many seeds the nearest is the start, if it is nearer than the mean style. Default: "
+        "1000, fewer of images above 64x64.",
+        0,
+        1_000_000,
     )
     flags.DEFINE_enum(
         "truncation_mode",
@@ -375,8 +469,16 @@ def _define() -> flags.FlagValues:
         None,
         "attention: whose attention is shown: pixels, as in 14x14,7x20 (row x column). Default: five.",
     )
+    integer("paths", 1, "interpolate: into how many paths, a row each, the seeds are divided.", 1, 10_000)
+    flags.DEFINE_bool(
+        "loop",
+        None,
+        "interpolate: the way goes back to the first; --noloop: it ends at the last. Default: films loop, "
+        "strips don't.",
+        flag_values=values,
+    )
     integer("frames", 8, "interpolate: frames from one seed, or label, to the next.", 1, 10_000)
-    integer("fps", 12, "interpolate: frames a second of the GIF or MP4.", 1, 50)
+    integer("fps", 12, "interpolate, project: frames a second of the GIF or MP4.", 1, 50)
     text(
         "metrics",
         None,
@@ -387,7 +489,7 @@ def _define() -> flags.FlagValues:
     integer(
         "num_samples",
         10_000,
-        "evaluate, and train with --config.evaluate_every: samples drawn.",
+        "evaluate, and train with --config.evaluate_every: samples drawn. pca: latents that are mapped.",
         1,
         10_000_000,
     )
@@ -406,7 +508,7 @@ def _define() -> flags.FlagValues:
         "target",
         None,
         "translate: what should come out, a file or a folder with the names of --input's, for the sheet of "
-        "comparison.",
+        "comparison. project: an image, or a folder of images.",
     )
     flags.DEFINE_float(
         "false_alarm_rate",
@@ -438,8 +540,8 @@ def _define() -> flags.FlagValues:
     text(
         "lpips",
         None,
-        "evaluate: the file with VGG16's or AlexNet's weights and LPIPS's, for lpips_diversity and "
-        "perceptual_path_length.",
+        "evaluate: the file with VGG16's or AlexNet's weights and LPIPS's, for lpips_diversity, "
+        "perceptual_path_length and its like in w. project: the same; without it pixels are compared.",
     )
     flags.DEFINE_bool("help", False, "Shows this.", short_name="h", flag_values=values)
     return values
@@ -449,7 +551,7 @@ def _check(values: flags.FlagValues) -> None:
     """Refuses what absl lets through: NaN, which is within any bounds, and paths that can't be."""
     if math.isnan(values.save_minutes):
         raise UsageError("--save_minutes=nan: expected a number of minutes of at least 0")
-    for name in ("workdir", "data_dir", "out", "input", "target", "source"):
+    for name in ("workdir", "data_dir", "out", "input", "target", "source", "directions"):
         if path := getattr(values, name):
             from ganjax.report.files import unusable
 

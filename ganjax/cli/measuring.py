@@ -20,6 +20,7 @@ from ganjax.metrics.judge import judge, verdict
 from ganjax.metrics.lpips import LPIPS
 from ganjax.metrics.nearest import neighbours_sheet
 from ganjax.sampling import Sampler
+from ganjax.steering import Look, Steering, layered
 
 # Pairs of images that are compared without being asked to: for MNIST and 10,000 samples it takes a third.
 NEAREST_PAIRS = 1 << 32
@@ -278,7 +279,18 @@ class Measurer:
         def draw(latents: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
             return sampler(state, np.arange(len(latents)), labels, latents=latents, options=others)
 
-        return suite.Generator(lambda seeds: sampling.latents(gan, seeds, of_latents), draw, PATH_BATCH)
+        found = suite.Generator(lambda seeds: sampling.latents(gan, seeds, of_latents), draw, PATH_BATCH)
+        if gan.styles is None:
+            return found
+        steering = Steering(gan, state, PATH_BATCH)
+        look = Look(truncation=options.get("truncation"))
+
+        def draw_styles(styles: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+            del labels  # they are in the styles
+            looked = steering.looked(layered(styles, steering.layers), look)
+            return steering.images(looked, "random", np.arange(len(styles)))
+
+        return found._replace(mapped=steering.mapped, draw_styles=draw_styles)
 
     def _classifier(self, dataset: data.Dataset) -> Classifier:
         def make() -> Classifier:

@@ -7,7 +7,8 @@ import numpy as np
 from etils import epath
 
 from ganjax import config as settings
-from ganjax.cli import drawing, workdir
+from ganjax import projection
+from ganjax.cli import drawing, steered, workdir
 from ganjax.cli.command import Command
 from ganjax.errors import UsageError
 from ganjax.gan import Experiment
@@ -15,6 +16,7 @@ from ganjax.loop import preview_inputs
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
 from ganjax.sampling import Sampler
+from ganjax.steering import Steering
 
 MAX_GRID = 10_000
 MAX_SEED = 2**32 - 1
@@ -25,6 +27,8 @@ def run(command: Command) -> int:
     run = workdir.open_run(command)
     workdir.check_drawn_from_seeds(run, "sample")
     show = run.experiment.show
+    if command.flags.latent is not None:
+        return _of_latents(command, run)
     seeds, labels = read_lists(command, run.experiment, "0-63")
     out = epath.Path(command.flags.out or run.folder / "sample.png").expanduser()
     if out.suffix not in (".png", ".npz", ""):
@@ -42,9 +46,15 @@ def run(command: Command) -> int:
     state, meta = workdir.chosen_state(command, run)
     gan = run.experiment.stages[meta["stage"]].gan
     options = drawing.options_of(command.flags, gan)
-    state, _ = drawing.prepared(command.flags, gan, state)
+    steered.check(command.flags, gan)
     all_seeds, all_labels = drawing.every(seeds, labels)
-    samples = Sampler(gan)(state, all_seeds, all_labels, options=options)
+    if gan.styles is None:
+        state, _ = drawing.prepared(command.flags, gan, state)
+        samples = Sampler(gan)(state, all_seeds, all_labels, options=options)
+    else:
+        look, directions = steered.look_of(command.flags, gan, state, "random")
+        state, _ = drawing.prepared(command.flags, gan, state)
+        samples = Steering(gan, state).draw(all_seeds, all_labels, look=look, directions=directions)
     if out.suffix == ".npz":
         drawn = {"image": pictures.to_uint8(samples)} if show is None else {"sample": samples}
         arrays = {**drawn, "seed": all_seeds.astype(np.int64)}
@@ -64,6 +74,51 @@ def run(command: Command) -> int:
                 folder = out / f"{all_labels[i]:0{digits}d}"
             pictures.save_png(folder / f"seed{all_seeds[i]:06d}.png", image)
     print(f"{count} {'images' if show is None else 'samples'} of step {meta['step']}: {out}")
+    return 0
+
+
+def _of_latents(command: Command, run: workdir.Run) -> int:
+    """Pictures of projected images, and of these moved along directions."""
+    flags = command.flags
+    if run.experiment.show is not None:
+        raise UsageError("--latent: this model's samples are no images")
+    for name in ("seeds", "labels", "mix"):
+        if flags[name].present:
+            raise UsageError(f"--{name} does nothing with --latent")
+    out = epath.Path(flags.out or run.folder / "sample.png").expanduser()
+    if out.suffix not in (".png", ""):
+        raise UsageError(f"--out={out}: expected a .png or a folder")
+    if flags.noise == "random":
+        raise UsageError("--noise=random: with --latent there are no seeds; expected const or none")
+    found = steered.read_latents(flags.latent)
+    state, meta = workdir.chosen_state(command, run)
+    gan = run.experiment.stages[meta["stage"]].gan
+    steered.check(flags, gan)
+    steered.check_latents(found, gan, state, run.experiment.num_classes)
+    if gan.styles is None:
+        if flags.truncation is not None:
+            raise UsageError("--truncation does nothing with --latent, of a model without styles")
+        state, _ = drawing.prepared(flags, gan, state)
+        samples = projection.draw(list(found.values()), None, Sampler(gan), state)
+    else:
+        look, directions = steered.look_of(flags, gan, state, "const")
+        steering = Steering(gan, state)
+        each = [
+            p._replace(styles=steering.looked(np.asarray(p.styles)[None], look, directions)[0])
+            for p in found.values()
+        ]
+        if flags.noise is None:  # that which was projected
+            samples = projection.draw(each, steering, Sampler(gan), state)
+        else:
+            samples = steering.images(np.stack([np.asarray(p.styles) for p in each]), look.noise)
+    if out.suffix:
+        pictures.save_png(
+            out, workdir.picture_of(run.experiment)(samples, math.ceil(math.sqrt(len(samples))))
+        )
+    else:
+        for name, image in zip(found, pictures.to_uint8(samples), strict=True):
+            pictures.save_png(out / f"{name}.png", image)
+    print(f"{len(samples)} images of step {meta['step']}: {out}")
     return 0
 
 

@@ -91,14 +91,14 @@ def run(command: Command, channels: Mapping[str, tuple[int, int]], multiple: int
     return 0
 
 
-def tasks_of(path: epath.Path) -> list[Task]:
+def tasks_of(path: epath.Path, flag: str = "input") -> list[Task]:
     """The images in a file or a folder, and in the folders in it, by name.
 
     Raises:
       UsageError: there is no such file or folder, or no image in it.
     """
     if not path.exists():
-        raise UsageError(f"--input={path}: no such file or folder")
+        raise UsageError(f"--{flag}={path}: no such file or folder")
     if not path.is_dir():
         return [Task(path, path.stem)]
     found = folder.below(path)

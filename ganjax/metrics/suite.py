@@ -76,11 +76,15 @@ class Generator(NamedTuple):
       draw: (latents float32 [n, Z], labels [n] or None) -> images, floats [n, H, W, C] in [-1, 1]; the noise
         that is not in the latents is the same at each call.
       batch: n.
+      mapped: (latents [m, Z], labels [m] or None) -> styles [m, S]; None for a generator without.
+      draw_styles: as `draw`, from styles [n, S].
     """
 
     latents: Callable[[np.ndarray], np.ndarray]
     draw: Callable[..., np.ndarray]
     batch: int
+    mapped: Callable[..., np.ndarray] | None = None
+    draw_styles: Callable[..., np.ndarray] | None = None
 
 
 class Need(NamedTuple):
@@ -544,17 +548,24 @@ def _lpips_diversity(subject: Subject) -> dict[str, Any]:
     return found
 
 
-def _perceptual_path_length(subject: Subject) -> dict[str, Any]:
+def _perceptual_path_length(subject: Subject, space: str = "z") -> dict[str, Any]:
     generator = subject.generator
     assert generator is not None
     count = min(PATHS, subject.generated.count)
     ends = [generator.latents(np.arange(start, start + count)) for start in (0, count)]
     labels = subject.generated.labels
+    labels = None if labels is None else _drawn_labels(labels, count, subject.seed)
+    draw = generator.draw
+    if space == "w":
+        assert generator.mapped is not None
+        assert generator.draw_styles is not None
+        ends, draw = [generator.mapped(end, labels) for end in ends], generator.draw_styles
     found = path_length.perceptual_path_length(
-        generator.draw,
+        draw,
         subject.perceptual().distances,
         *ends,
-        labels=None if labels is None else _drawn_labels(labels, count, subject.seed),
+        space=space,
+        labels=labels,
         batch=generator.batch,
         seed=subject.seed,
     )
@@ -574,6 +585,13 @@ def _has_latents(subject: Subject, name: str) -> None:
     _at_least(2, ("generated",))(subject, name)
 
 
+def _has_styles(subject: Subject, name: str) -> None:
+    _has_latents(subject, name)
+    assert subject.generator is not None
+    if subject.generator.mapped is None:
+        raise errors.UsageError(f"{name}: it goes from style to style, and this model's generator has none")
+
+
 OF_LPIPS = (
     Metric("lpips_diversity", _lpips_diversity, check=_at_least(2), network="lpips"),
     Metric(
@@ -582,6 +600,14 @@ OF_LPIPS = (
         check=_has_latents,
         sides=("generated",),
         protocol={"space": "z", "sampling": "full", "epsilon": 1e-4},
+        network="lpips",
+    ),
+    Metric(
+        "perceptual_path_length_w",
+        lambda subject: _perceptual_path_length(subject, "w"),
+        check=_has_styles,
+        sides=("generated",),
+        protocol={"space": "w", "sampling": "full", "epsilon": 1e-4},
         network="lpips",
     ),
 )
