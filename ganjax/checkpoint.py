@@ -111,7 +111,9 @@ def fingerprint(tree: Tree) -> str:
     digest = hashlib.sha256()
     for name, leaf in flatten(tree).items():
         digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
-        digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)  # no copy: it may be large
+        # No copy of what may be large.
+        for part in leaf if leaf.ndim and not leaf.flags.c_contiguous else (leaf,):
+            digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -127,12 +129,20 @@ class Checkpoints:
       best: besides them, the best by this is kept. A checkpoint whose meta's `metrics` lack that metric does
         not count.
       read_only: nothing on disk is changed, and the folder has to exist.
+      lean: what is saved is not copied in memory nor compressed, and goes to a folder of its own for each
+        array. Such a checkpoint is read like every other.
     Raises:
       RunError: the folder can't be made or read.
     """
 
     def __init__(
-        self, folder: epath.PathLike, keep: int = 3, *, best: Best | None = None, read_only: bool = False
+        self,
+        folder: epath.PathLike,
+        keep: int = 3,
+        *,
+        best: Best | None = None,
+        read_only: bool = False,
+        lean: bool = False,
     ):
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # we report ourselves what orbax logs
         self.folder = epath.Path(folder)
@@ -140,6 +150,7 @@ class Checkpoints:
         if self._is_local:  # orbax wants it so
             self.folder = self.folder.absolute()
         self._read_only = read_only
+        self._save_args = ocp.args.PyTreeSave if lean else ocp.args.StandardSave
         self._keep, self._best = keep, best
         self._saving: threading.Thread | None = None
         self._failure: Exception | None = None  # a RunError, unless it is a mistake of ours
@@ -167,7 +178,12 @@ class Checkpoints:
             if not read_only:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._clear_unfinished()
-            self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "meta"))
+            self._manager = ocp.CheckpointManager(
+                self.folder,
+                options=options,
+                item_names=("state", "meta"),
+                item_handlers={"state": _lean_handler()} if lean else None,
+            )
         except OSError as error:
             raise RunError(f"{self.folder} can't be used for checkpoints ({one_line(error)})") from error
         self._values = {} if best is None or read_only else self._values_of(best)
@@ -378,13 +394,14 @@ class Checkpoints:
                 raise RunError(f"step {step}: {name} is not finite{whose}. {self._last_good()}")
         reason = ""
         try:
-            # Orbax refuses arrays of size zero: their form alone is kept.
-            empty = {name: [str(x.dtype), list(x.shape)] for name, x in leaves.items() if not x.size}
+            # Orbax refuses arrays of size zero, and large ones of zeros, as optimizers begin with, need no
+            # place: their form alone is kept.
+            empty = {name: [str(x.dtype), list(x.shape)] for name, x in leaves.items() if _is_formal(x)}
             meta = {**meta, "fingerprint": fingerprint(leaves), "empty": empty}
             if self._best is not None:
                 meta["keep_best"] = str(self._best)
             items = ocp.args.Composite(
-                state=ocp.args.StandardSave({name: leaf for name, leaf in leaves.items() if leaf.size}),
+                state=self._save_args({name: leaf for name, leaf in leaves.items() if name not in empty}),
                 meta=ocp.args.JsonSave({**meta, "sha256": _json_digest(meta)}),
             )
             self._manager.save(step, args=items, force=True)
@@ -502,6 +519,27 @@ class Checkpoints:
         self._manager.reload()
         self._values.pop(step, None)
         return aside / free
+
+
+def _lean_handler() -> ocp.PyTreeCheckpointHandler:
+    """Orbax's, without what holds all that is saved in memory a second time: a copy, compressed arrays that
+    wait to be written, and files in which arrays are gathered."""
+    arrays = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)
+    registry = ocp.type_handlers.create_type_handler_registry((np.ndarray, arrays))
+    return ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False, type_handler_registry=registry)
+
+
+_LARGE = 2**20  # bytes
+
+
+def _is_formal(leaf: np.ndarray) -> bool:
+    """Whether its form says it all: it is empty, or large and all of its bytes are zero (-0.0's are not)."""
+    if not leaf.size or leaf.nbytes < _LARGE:
+        return not leaf.size
+    if not any(leaf.strides):  # one entry, repeated
+        leaf = leaf.reshape(-1)[:1]
+    content = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
+    return not content[:_LARGE].any() and not content.any()
 
 
 def _silence_abandoned() -> None:

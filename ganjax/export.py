@@ -39,11 +39,13 @@ FROM_LATENTS = "generator_from_latents.stablehlo"
 LATENTS = "latents.stablehlo"
 FILES = (WEIGHTS, FROM_SEEDS, FROM_LATENTS, LATENTS)
 
+PARTS = ("params", "stats", "ema")  # of a state, what networks are made of
+
 FORMAT = 1
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 # What the weights' file says of itself, in its header.
-_HEADER = (
+HEADER = (
     "experiment",
     "config",
     "seed",
@@ -121,17 +123,19 @@ def export_generator(
     )
     description = {
         "format": FORMAT,
-        "experiment": experiment,
-        "config": dict(config or {}),
-        "seed": seed,
-        "data": dict(data or {}),
-        "num_classes": num_classes,
-        "image_shape": image_shape,
-        "latent_shape": latent_shape,
-        "step": int(state.step) if step is None else step,
-        "stage": stage,
-        "fingerprint": state_fingerprint,
-        "versions": {name: _version(name) for name in ("ganjax", "jax")},
+        **_described(
+            state,
+            state_fingerprint,
+            image_shape,
+            latent_shape,
+            num_classes,
+            step,
+            stage,
+            experiment,
+            config,
+            seed,
+            data,
+        ),
         "platforms": list(PLATFORMS),
         "functions": _signatures(functions, num_classes, image_shape, latent_shape),
     }
@@ -151,6 +155,70 @@ def export_generator(
         for name in set(FILES) - set(files):  # of the generator that was there before
             (folder / name).unlink(missing_ok=True)
     return [*files, DESCRIPTION]
+
+
+def export_weights(
+    path: epath.PathLike,
+    gan: Gan,
+    state: GanState,
+    *,
+    num_classes: int = 0,
+    step: int | None = None,
+    stage: int = 0,
+    experiment: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> int:
+    """Writes one safetensors file of all players' parameters, averages and statistics, by their paths in the
+    state, with what the networks are built from in its header; what optimizers remember is left out.
+
+    Args: as of `export_generator`.
+    Returns:
+      how many arrays it has.
+    Raises:
+      UsageError: the model draws from more than seeds and labels.
+      RunError: the file can't be written.
+    """
+    trained = prepared(gan, state)[0].replace(opt_state={})
+    shapes = sample_shapes(gan, shapes_of(trained), num_classes)
+    described = _described(
+        state, fingerprint(state), *shapes, num_classes, step, stage, experiment, config, seed, data
+    )
+    leaves = {
+        f"{part}/{name}": leaf for part in PARTS for name, leaf in flatten(getattr(state, part)).items()
+    }
+    write_atomically(path, _to_safetensors(leaves, header(described)))
+    return len(leaves)
+
+
+def _described(
+    state: GanState,
+    state_fingerprint: str,
+    image_shape: list[int],
+    latent_shape: list[int] | None,
+    num_classes: int,
+    step: int | None,
+    stage: int,
+    experiment: str | None,
+    config: Mapping[str, Any] | None,
+    seed: int | None,
+    data: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What is recorded of a generator, of whatever form."""
+    return {
+        "experiment": experiment,
+        "config": dict(config or {}),
+        "seed": seed,
+        "data": dict(data or {}),
+        "num_classes": num_classes,
+        "image_shape": image_shape,
+        "latent_shape": latent_shape,
+        "step": int(state.step) if step is None else step,
+        "stage": stage,
+        "fingerprint": state_fingerprint,
+        "versions": {name: _version(name) for name in ("ganjax", "jax")},
+    }
 
 
 def check_folder(folder: epath.Path) -> None:
@@ -383,7 +451,7 @@ def _opaque(leaves: Mapping[str, np.ndarray]) -> dict[str, Array]:
 
 def header(description: Mapping[str, Any]) -> dict[str, str]:
     """The metadata in the weights' file: text as it is, everything else as JSON."""
-    values = {key: description[key] for key in _HEADER}
+    values = {key: description[key] for key in HEADER}
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
     return {"format": "np", **texts}
 

@@ -447,6 +447,30 @@ def read_weights(path: epath.PathLike) -> dict[str, np.ndarray]:
     return _from_safetensors(file, content)[0]
 
 
+def read_exported(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The leaves in a safetensors file that --mode=export wrote, and what its header says of them.
+
+    Raises:
+      RunError: it can't be read, is damaged, or is of another origin.
+    """
+    file = epath.Path(path)
+    try:
+        leaves, texts = _from_safetensors(file, file.read_bytes())
+        header = {
+            key: texts[key] if key in ("experiment", "fingerprint") else json.loads(texts[key])
+            for key in exports.HEADER
+        }
+        if not all(isinstance(value, _FORM[key]) for key, value in header.items()):
+            raise ValueError("its header is damaged")
+    except OSError as error:
+        raise RunError(f"{file} can't be read: {error.strerror or error}") from error
+    except KeyError as error:
+        raise RunError(f"{file} is no weights of ours: its header has no {error.args[0]}") from error
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{file} is damaged: {one_line(error)}") from error
+    return leaves, header
+
+
 _TYPES = {
     "BOOL": "bool",
     "BF16": "bfloat16",

@@ -67,7 +67,85 @@ class Tensor(NamedTuple):
 
 
 class NotPlain(ValueError):
-    """The pickle is more than data: it names, calls or does what is not understood here."""
+    """The pickle is more than data: it names, calls or does what is not understood here.
+
+    Attributes:
+      name: what it names, where it is that.
+    """
+
+    def __init__(self, text: str, name: Name | None = None):
+        super().__init__(text)
+        self.name = name
+
+
+class Span:
+    """Bytes that were left in a file that can be sought in: where they are, and how many."""
+
+    def __init__(self, file: IO[bytes], start: int, size: int):
+        self._file, self._start, self._size = file, start, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def part(self, start: int, size: int) -> "Span":
+        """Some of them. Raises ValueError where there are not as many."""
+        if min(start, size) < 0 or start + size > self._size:
+            raise ValueError("it is cut off")
+        return Span(self._file, self._start + start, size)
+
+    def read(self) -> bytes:
+        """All of them. Raises ValueError where the file has become shorter."""
+        self._file.seek(self._start)
+        content = self._file.read(self._size)
+        if len(content) != self._size:
+            raise ValueError("it is cut off")
+        return content
+
+
+class Skimmed:
+    """A file of which what is long is not read: `read` of more than `LONG` bytes gives their `Span`.
+
+    So the program of a pickle is read, and the arrays in it are found and stay where they are. A claim of
+    more bytes than there are is a ValueError before anything is allocated, and so is a program of more than
+    `limit` bytes.
+    """
+
+    LONG = 2**18
+
+    def __init__(self, span: Span, limit: int = 2**63):
+        self._span, self._place, self._left = span, 0, limit
+
+    def read(self, size: int = -1, /) -> Any:
+        left = len(self._span) - self._place
+        if size > left:
+            raise ValueError("it is cut off")
+        found = self._span.part(self._place, left if size < 0 else size)
+        self._place += len(found)
+        if len(found) > self.LONG:
+            return found
+        self._spend(len(found))
+        return found.read()
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        del size
+        line = self._span.part(self._place, min(self.LONG, len(self._span) - self._place)).read()
+        line = line[: line.find(b"\n") + 1]
+        self._place += len(line)
+        self._spend(len(line))
+        return line
+
+    def _spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise ValueError("it is a program of too many instructions")
+
+    def skip(self, size: int) -> None:
+        """As if so many bytes had been read. Raises ValueError where there are not as many."""
+        self._span.part(self._place, size)
+        self._place += size
+
+    def tell(self) -> int:
+        return self._place
 
 
 class _Mark:
@@ -110,27 +188,33 @@ _TORCH_DTYPES = {
 }
 
 
-def load(file: IO[bytes]) -> Any:
+def load(file: "IO[bytes] | Skimmed", more: Mapping[Name, Callable[..., Any]] | None = None) -> Any:
     """The value of one pickle, from where the file stands; it stands behind it afterwards.
 
+    Args:
+      file: may be `Skimmed`.
+      more: what else may be called or, without arguments, made anew, by name: functions of ours that make
+        plain values of plain arguments.
     Returns:
       None, numbers, text, bytes, lists, tuples and dicts of such, arrays, `Thing`s, `Tensor`s, `Storage`s and
-      `Name`s. One value may stand in several places, and within itself: go through it with `leaves`.
+      `Name`s; sets as lists. One value may stand in several places, and within itself: go through it with
+      `leaves`.
     Raises:
       NotPlain: it names or does what is not understood here.
       ValueError, and others: it is cut off or damaged.
     """
-    return _Reader().read(file)
+    return _Reader(more or {}).read(file)
 
 
 class _Reader:
     """The stack machine. `memo` has what the program keeps for later."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: Mapping[Name, Callable[..., Any]]) -> None:
+        self.more, self.calls = more, {**_CALLS, **more}
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
-    def read(self, file: IO[bytes]) -> Any:
+    def read(self, file: Any) -> Any:
         instructions: Any = pickletools.genops(file)
         for opcode, argument, _ in instructions:
             name = opcode.name
@@ -199,9 +283,11 @@ def _name(reader: _Reader, module: Any, name: Any) -> None:
     if not (isinstance(module, str) and isinstance(name, str)):
         raise NotPlain("it names what is no text")
     found = Name(module, name)
-    known = found in _CALLS or found in _NAMES or _is_scripted(found) or _storage_type(found) is not None
+    known = (
+        found in reader.calls or found in _NAMES or _is_scripted(found) or _storage_type(found) is not None
+    )
     if not known:
-        raise NotPlain(f"it names {_short(found)}")
+        raise NotPlain(f"it names {_short(found)}", found)
     reader.stack.append(found)
 
 
@@ -212,16 +298,17 @@ def _stack_global(reader: _Reader, _: Any) -> None:
 
 def _call(reader: _Reader, _: Any) -> None:
     arguments, function = reader.pop(), reader.pop()
-    if not isinstance(function, Name) or function not in _CALLS or not isinstance(arguments, tuple):
+    if not isinstance(function, Name) or function not in reader.calls or not isinstance(arguments, tuple):
         raise NotPlain(f"it calls {_short(function)}")
-    reader.stack.append(_CALLS[function](*arguments))
+    reader.stack.append(reader.calls[function](*arguments))
 
 
 def _new(reader: _Reader, _: Any) -> None:
     arguments, kind = reader.pop(), reader.pop()
-    if not isinstance(kind, Name) or not _is_scripted(kind) or arguments != ():
+    known = isinstance(kind, Name) and (kind in reader.more or _is_scripted(kind))
+    if not known or arguments != ():
         raise NotPlain(f"it makes a {_short(kind)}")
-    reader.stack.append(Thing(kind))
+    reader.stack.append(reader.more[kind]() if kind in reader.more else Thing(kind))
 
 
 def _build(reader: _Reader, _: Any) -> None:
@@ -263,6 +350,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
     "EMPTY_LIST": list,
+    "EMPTY_SET": list,
     "EMPTY_TUPLE": tuple,
     "EMPTY_DICT": dict,
     "MARK": lambda: _MARK,
@@ -280,6 +368,8 @@ _STEPS: dict[str, Callable[[_Reader, Any], Any]] = {
     "DICT": lambda reader, _: reader.stack.append(_pairs(reader.marked())),
     "APPEND": lambda reader, _: _append(reader, [reader.pop()]),
     "APPENDS": lambda reader, _: _append(reader, reader.marked()),
+    "ADDITEMS": lambda reader, _: _append(reader, reader.marked()),
+    "FROZENSET": lambda reader, _: reader.stack.append(reader.marked()),
     "SETITEM": lambda reader, _: _set_items(reader, [reader.pop(), reader.pop()][::-1]),
     "SETITEMS": lambda reader, _: _set_items(reader, reader.marked()),
     "GLOBAL": lambda reader, argument: _name(reader, *argument.split(" ", 1)),
@@ -398,6 +488,8 @@ def _scalar(dtype: Any, content: Any) -> np.ndarray:
 def _array_of(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     if isinstance(content, str):  # protocol 2 has no bytes
         content = content.encode("latin1")
+    if isinstance(content, Span):
+        content = content.read()
     if not isinstance(content, bytes | bytearray) or not isinstance(dtype, _DType):
         raise NotPlain("an array is not made of bytes")
     shape = _integers(shape, "shape")
@@ -427,6 +519,7 @@ def _plain(value: Any = (), *_: Any) -> Any:
 _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _CALLS: Mapping[Name, Callable[..., Any]] = {
     Name("collections", "OrderedDict"): _ordered,
+    **{Name(module, "set"): _plain for module in ("__builtin__", "builtins")},
     Name("_codecs", "encode"): _encode,
     Name("__builtin__", "bytes"): _empty,
     Name("torch._utils", "_rebuild_tensor"): _tensor,

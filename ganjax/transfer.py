@@ -9,10 +9,8 @@ from etils import epath
 
 from ganjax.checkpoint import Checkpoints
 from ganjax.errors import RunError, UsageError
-from ganjax.export import WEIGHTS
+from ganjax.export import PARTS, WEIGHTS
 from ganjax.gan import GanState, Inherited
-
-_PARTS = ("params", "stats", "ema")
 
 
 def initial(path: epath.PathLike, warn: Callable[[str], None]) -> Callable[[GanState], Inherited]:
@@ -81,7 +79,7 @@ def with_weights(state: GanState, leaves: Mapping[str, np.ndarray], where: str) 
 
     taken = {
         part: jax.tree_util.tree_map_with_path(lambda path, leaf, part=part: of(part, path, leaf), tree)
-        for part in _PARTS
+        for part in PARTS
         for tree in (getattr(state, part),)
     }
     if not any(any(each) for each in fits.values()):

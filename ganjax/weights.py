@@ -13,7 +13,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -123,13 +123,36 @@ def _torch_zip(
 
 
 def _pickle(content: bytes) -> tuple[str, dict[str, np.ndarray]]:
-    file = io.BytesIO(content)
-    first = pickled.load(file)
-    if not isinstance(first, int) or first != _TORCH_MAGIC:
+    span = pickled.Span(io.BytesIO(content), 0, len(content))
+    first = pickled.load(pickled.Skimmed(span))
+    if not is_torch_magic(first):
         return "pickle", _arrays(first, None)
-    if (protocol := pickled.load(file)) != _TORCH_PROTOCOL:
+    tree, big, storages = torch_legacy(span)
+
+    def content_of(storage: pickled.Storage) -> bytes:
+        if storage.key not in storages:
+            raise ValueError(f"the tensor data {storage.key!r:.40} are missing")
+        return storages[storage.key].read()
+
+    return "torch-legacy", _arrays(tree, content_of, big)
+
+
+def is_torch_magic(value: Any) -> bool:
+    """Whether a pickle's value is what PyTorch's older format begins with."""
+    return isinstance(value, int) and value == _TORCH_MAGIC
+
+
+def torch_legacy(span: pickled.Span) -> tuple[Any, bool, dict[str, pickled.Span]]:
+    """PyTorch's older format: what was saved, whether it is big-endian, and its storages' bytes by key.
+
+    Raises:
+      ValueError: it is of another format, cut off or damaged.
+      NotPlain: it is more than data.
+    """
+    file = pickled.Skimmed(span)
+    magic, protocol, system, tree, keys = (pickled.load(file) for _ in range(5))
+    if not is_torch_magic(magic) or protocol != _TORCH_PROTOCOL:
         raise ValueError(f"protocol {protocol!r:.40} of PyTorch's older format")
-    system, tree, keys = (pickled.load(file) for _ in range(3))
     big = isinstance(system, dict) and system.get("little_endian") is False
     if not isinstance(keys, list):
         raise ValueError("it has no list of tensor data")
@@ -137,23 +160,19 @@ def _pickle(content: bytes) -> tuple[str, dict[str, np.ndarray]]:
     storages = {}
     for key in keys:
         head = file.read(8)
-        if len(head) < 8:
-            raise ValueError("it is cut off")
         count = struct.unpack(">q" if big else "<q", head)[0]
         size = count * items.get(key, 1)
-        if count < 0 or size > len(content) - file.tell():
+        start = file.tell()
+        if count < 0 or size > len(span) - start:
             raise ValueError(f"tensor data of {count} entries do not fit in the file")
-        storages[key] = file.read(size)
-
-    def content_of(storage: pickled.Storage) -> bytes:
-        if storage.key not in storages:
-            raise ValueError(f"the tensor data {storage.key!r:.40} are missing")
-        return storages[storage.key]
-
-    return "torch-legacy", _arrays(tree, content_of, big)
+        storages[key] = span.part(start, size)
+        file.skip(size)
+    return tree, big, storages
 
 
-def _item_sizes(tree) -> dict[str, int]:
+def _item_sizes(tree: Any) -> dict[str, int]:
+    if isinstance(tree, pickled.Storage):
+        return {tree.key: tree.dtype.itemsize}
     tensors = [leaf for leaf in pickled.leaves(tree).values() if not isinstance(leaf, np.ndarray)]
     return {tensor.storage.key: tensor.storage.dtype.itemsize for tensor in tensors}
 
@@ -169,7 +188,7 @@ def _arrays(tree, content_of, big: bool = False) -> dict[str, np.ndarray]:
             key = leaf.storage.key
             if key not in contents:
                 contents[key] = content_of(leaf.storage)
-            leaf = _tensor(leaf, contents[key], big, name)
+            leaf = array_of(leaf, contents[key], big, name)
         # Views share their storage, but whoever uses them copies each.
         total += leaf.size * max(leaf.itemsize, 4)
         if total > MAX_BYTES:
@@ -178,8 +197,9 @@ def _arrays(tree, content_of, big: bool = False) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _tensor(tensor: pickled.Tensor, content: bytes, big: bool, name: str) -> np.ndarray:
-    """A view of a storage's bytes, within its bounds. It takes no memory, whatever its shape says."""
+def array_of(tensor: pickled.Tensor, content: bytes, big: bool, name: str) -> np.ndarray:
+    """A tensor as a view of its storage's bytes, within their bounds. It takes no memory, whatever its shape
+    says. Raises ValueError where it does not fit."""
     storage, shape = tensor.storage, tensor.shape
     item = storage.dtype.itemsize
     if (storage.start + storage.size) * item > len(content):

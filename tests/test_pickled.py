@@ -146,3 +146,33 @@ def test_trees_without_end_are_refused():
         pickled.leaves(read(deep))
     with pytest.raises(ValueError, match=r"two arrays have the name a\.b"):
         pickled.leaves({"a.b": np.ones(1), "a": {"b": np.ones(1)}})
+
+
+def test_long_bytes_stay_in_the_file(monkeypatch):
+    monkeypatch.setattr(pickled.Skimmed, "LONG", 40)
+    content = (
+        b"front" + pickle.dumps({"long": bytes(range(100)), "short": b"x" * 10, "set": {1}}, 4) + b"back"
+    )
+    whole = pickled.Span(io.BytesIO(content), 0, len(content))
+    found = pickled.load(pickled.Skimmed(whole.part(5, len(content) - 9)))
+    assert isinstance(found["long"], pickled.Span)
+    assert found["long"].read() == bytes(range(100))
+    assert found["long"].part(3, 2).read() == b"\x03\x04"
+    assert (found["short"], found["set"]) == (b"x" * 10, [1])
+    for start, size in ((99, 2), (-1, 2), (0, -1)):
+        with pytest.raises(ValueError, match="cut off"):
+            found["long"].part(start, size)
+    with pytest.raises(ValueError, match="too many instructions"):
+        pickled.load(pickled.Skimmed(whole.part(5, len(content) - 9), 30))
+
+
+def test_a_reader_that_knows_more_names():
+    content = b"\x80\x02cours\nMade\n)\x81}X\x01\x00\x00\x00aK\x01sb."
+    with pytest.raises(pickled.NotPlain, match=r"names ours\.Made") as caught:
+        read(content)
+    assert caught.value.name == pickled.Name("ours", "Made")
+    known = {pickled.Name("ours", "Made"): lambda *values: dict.fromkeys(values)}
+    assert pickled.load(io.BytesIO(content), known) == {}
+    assert pickled.load(io.BytesIO(b"\x80\x02cours\nMade\nK\x01\x85R."), known) == {1: None}
+    with pytest.raises(pickled.NotPlain, match=r"makes a ours\.Made"):  # arguments are for calls
+        pickled.load(io.BytesIO(b"\x80\x02cours\nMade\nK\x01\x85\x81."), known)

@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None, *, package: str = "ganjax.experiment
       0 done, 1 the run failed, 2 bad usage, 130 and 143 saved after SIGINT and SIGTERM.
     """
     if argv is None:  # the process is ours, and not somebody's who calls this
-        keep_freed_memory()
+        if "--mode=import" not in sys.argv:  # which takes no steps, and should be small
+            keep_freed_memory()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # a path need not be in the terminal's encoding
                 stream.reconfigure(errors="backslashreplace")

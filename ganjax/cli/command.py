@@ -18,6 +18,7 @@ from ganjax.errors import RunError, UsageError, nearest, shortened
 USAGE = """\
 python run.py --experiment=NAME [--mode=train] [--config.KEY=VALUE ...] [flags]
 python run.py --mode=evaluate --real=PATH --fake=PATH [--inception=FILE] [flags]
+python run.py --mode=import --source=FILE --out=FOLDER
 python run.py --mode=list
 """
 
@@ -57,6 +58,8 @@ def run(argv: Sequence[str], *, package: str, signals: Signals, started: float) 
         for key in overrides:
             raise UsageError(f"--config.{key} does nothing in --mode=list")
         return list_experiments(package)
+    if mode == "import":
+        return _import(overrides, values, package)
     if mode == "evaluate" and values["fake"].present:
         return _evaluate_sets(overrides, values)
     name = values.experiment or _recorded_experiment(values)
@@ -104,6 +107,17 @@ def _evaluate_sets(overrides: dict[str, str], values: flags.FlagValues) -> int:
         return evaluate.run_sets(values)
 
 
+def _import(overrides: dict[str, str], values: flags.FlagValues, package: str) -> int:
+    """--mode=import: what it makes says which experiment it is."""
+    if values["experiment"].present:
+        raise UsageError("--experiment does nothing in --mode=import, where the file says what it is")
+    _refuse_foreign_flags(values, "import")
+    from ganjax.cli import compilation_cache, importing
+
+    with compilation_cache.enabled(values.compilation_cache):
+        return importing.run(overrides, values, package)
+
+
 def _run_mode(command: Command, mode: str) -> int:
     if mode in MODES:
         return MODES[mode]()(command)
@@ -112,7 +126,9 @@ def _run_mode(command: Command, mode: str) -> int:
         if mode in OF_FAMILIES:
             _refuse_foreign_flags(command.flags, mode)
         return own[mode](command)
-    raise UsageError(f"--mode={mode}: there is no such mode; {nearest(mode, [*MODES, 'list', *own])}")
+    raise UsageError(
+        f"--mode={mode}: there is no such mode; {nearest(mode, [*MODES, 'import', 'list', *own])}"
+    )
 
 
 def _own_modes(command: Command) -> Mapping[str, Callable]:
@@ -167,8 +183,9 @@ _OF_DRAWING = ("truncation", "truncation_mode", "standing_statistics")
 _BELONGS_TO = {
     "workdir": _ANY,
     "seed": _ANY,
-    "data_dir": _ANY,
-    "compilation_cache": _ANY,
+    "data_dir": (*_ANY, "import"),
+    "compilation_cache": (*_ANY, "import"),
+    "source": ("import",),
     "steps": ("train", "project"),
     "parallel": ("train",),
     "model_parallel": ("train",),
@@ -193,7 +210,7 @@ _BELONGS_TO = {
     "member": (*_DRAWN, "attention", "export", "explore", "classify", "anomaly"),
     "seeds": ("sample", "interpolate", "pca", "attention"),
     "labels": (*_DRAWN, "attention"),
-    "out": (*_DRAWN, "attention", "evaluate", "plot", "export", *OF_FAMILIES),
+    "out": (*_DRAWN, "attention", "evaluate", "plot", "export", "import", *OF_FAMILIES),
     "truncation": ("sample", "interpolate", "style_mix", "pca", "attention", "evaluate"),
     "truncation_cutoff": ("sample", "interpolate", "style_mix", "pca"),
     "truncation_mode": ("sample", "interpolate", "attention", "evaluate"),
@@ -245,7 +262,7 @@ def _define() -> flags.FlagValues:
         "mode",
         "train",
         "What to do: train, sample, interpolate, style_mix, project, pca, attention, evaluate, plot, export, "
-        "explore, list, or what the family adds.",
+        "explore, import, list, or what the family adds.",
     )
     text("workdir", None, "The run's folder. Default: runs/EXPERIMENT-seedSEED.")
     integer("seed", 0, "Of everything random in training.", 0, 2**32 - 1)
@@ -355,9 +372,15 @@ def _define() -> flags.FlagValues:
         "out",
         None,
         "sample: a .png grid, an .npz or a folder. interpolate: a .png strip, a .gif, an .mp4 or a folder. "
-        "style_mix, attention: a .png. evaluate: a .json. plot: a .png. project, pca, export, translate, "
-        "anomaly: a folder. "
-        "classify: a .csv or a .json. Default: in the workdir.",
+        "style_mix, attention: a .png. evaluate: a .json. plot: a .png. export: a folder or a .safetensors. "
+        "project, pca, translate, anomaly: a folder. classify: a .csv or a .json. import: the new run's "
+        "folder. Default: in the workdir.",
+    )
+    text(
+        "source",
+        None,
+        "import: the networks: a StyleGAN2-ADA .pkl of NVIDIA's, of which nothing is run, or a .safetensors "
+        "that --mode=export wrote.",
     )
     flags.DEFINE_float(
         "truncation",
@@ -549,7 +572,7 @@ def _check(values: flags.FlagValues) -> None:
     """Refuses what absl lets through: NaN, which is within any bounds, and paths that can't be."""
     if math.isnan(values.save_minutes):
         raise UsageError("--save_minutes=nan: expected a number of minutes of at least 0")
-    for name in ("workdir", "data_dir", "out", "input", "target", "directions"):
+    for name in ("workdir", "data_dir", "out", "input", "target", "source", "directions"):
         if path := getattr(values, name):
             from ganjax.report.files import unusable
 

@@ -116,7 +116,7 @@ def open_run(command: Command) -> Run:
         def find() -> data.Dataset:
             return data.load(name, split=split, data_dir=command.flags.data_dir, **options)
 
-        spec = specs.get(_place(name, split))
+        spec = specs.get(place(name, split))
         kept = {name: options[name] for name in data.OPTIONS if name in options}
         return find() if spec is None else data.from_spec(spec, find, **kept)
 
@@ -151,7 +151,7 @@ def plan(command: Command) -> Run:
     def load(name: str, *, split: str = "train", **options: Any) -> data.Dataset:
         options.setdefault("skip_corrupt", command.flags.skip_corrupt)
         dataset = data.load(name, split=split, data_dir=command.flags.data_dir, **options)
-        specs[_place(name, split)] = dataset.spec()
+        specs[place(name, split)] = dataset.spec()
         return dataset
 
     experiment = _build(command, config, load)
@@ -178,7 +178,7 @@ def plan(command: Command) -> Run:
         "data": specs,
         "init_from": command.flags.init_from,
     }
-    return Run(folder_of(command), config, experiment, identity | _surroundings())
+    return Run(folder_of(command), config, experiment, identity | surroundings())
 
 
 @contextlib.contextmanager
@@ -389,7 +389,8 @@ def check_labels(labels: tuple[int, ...], num_classes: int, flag: str = "--label
             raise UsageError(f"{flag}={label}: this model's classes are 0-{num_classes - 1}")
 
 
-def _place(name: str, split: str) -> str:
+def place(name: str, split: str) -> str:
+    """Where config.json has a data set's metadata."""
     return f"{name}:{split}"
 
 
@@ -405,7 +406,7 @@ def _build(command: Command, config: Any, load: Callable[..., data.Dataset]) -> 
         raise UsageError(f"{command.name}: {' '.join(str(error).split())}") from error
 
 
-def _surroundings() -> dict[str, Any]:
+def surroundings() -> dict[str, Any]:
     """What is recorded of where a run ran, and never compared."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:

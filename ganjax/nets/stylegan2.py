@@ -13,7 +13,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ganjax.layers import Embed, EqualizedDense, minibatch_std, pixel_norm, upsample_filtered
+from ganjax.layers import (
+    Embed,
+    EqualizedDense,
+    downsample_filtered,
+    minibatch_std,
+    pixel_norm,
+    upsample_filtered,
+)
 from ganjax.layers.modulated import (
     FILTER,
     FilteredConv,
@@ -43,6 +50,7 @@ class StyleGAN2Synthesis(nn.Module):
     channel_max: int = 512
     low_levels: int = 4
     dtype: jnp.dtype | None = None
+    clamp: float | None = None
 
     @nn.compact
     def __call__(self, styles: jax.Array, noise: Noises = None) -> jax.Array:
@@ -55,12 +63,12 @@ class StyleGAN2Synthesis(nn.Module):
         def layer(x: jax.Array, name: str, number: int, level: int, resample: Resample = "") -> jax.Array:
             channels = channels_at(level, self.channel_base, self.channel_max)
             conv = ModulatedConv(channels, resample=resample, noise=True, dtype=dtype(level), name=name)
-            return scaled_leaky_relu(conv(x, styles[:, number], noise_of(noise, number)))
+            return clamped(scaled_leaky_relu(conv(x, styles[:, number], noise_of(noise, number))), self.clamp)
 
         def image_of(x: jax.Array, level: int) -> jax.Array:
             channels, name = self.shape[-1], f"image_{level}"
             conv = ModulatedConv(channels, 1, demodulate=False, dtype=dtype(level), name=name)
-            return conv(x, styles[:, 2 * level + 1]).astype(jnp.float32)
+            return clamped(conv(x, styles[:, 2 * level + 1]), self.clamp).astype(jnp.float32)
 
         channels = channels_at(0, self.channel_base, self.channel_max)
         constant = self.param("constant", nn.initializers.normal(1.0), (height, width, channels))
@@ -95,6 +103,11 @@ class StyleGAN2Generator(nn.Module):
       mean_decay: of the running mean.
       low_levels: how many of the largest levels compute in `dtype`; those below in float32.
       dtype: for compute; parameters and images are float32.
+      clamp: activations, and what a level adds to the image, are cut off at this size, either sign; None: at
+        none. With half precision it keeps them in range.
+      constant_noise: it has noise of its own beside what is drawn, fixed when it is made: the collection
+        "noise" with a map [H', W'] for each convolution, called "0", "1", ... It is for who steers it, who
+        may give it as noise.
     """
 
     shape: tuple[int, int, int]
@@ -109,6 +122,8 @@ class StyleGAN2Generator(nn.Module):
     mean_decay: float = 0.995
     low_levels: int = 4
     dtype: jnp.dtype | None = None
+    clamp: float | None = None
+    constant_noise: bool = False
 
     @property
     def layers(self) -> int:
@@ -120,9 +135,18 @@ class StyleGAN2Generator(nn.Module):
             self.style_size, self.mapping_layers, self.mapping_multiplier, self.num_classes
         )
         self.synthesis = StyleGAN2Synthesis(
-            self.shape, self.level, self.channel_base, self.channel_max, self.low_levels, self.dtype
+            self.shape,
+            self.level,
+            self.channel_base,
+            self.channel_max,
+            self.low_levels,
+            self.dtype,
+            self.clamp,
         )
         self.mean = self.variable("styles", "mean", jnp.zeros, (self.style_size,), jnp.float32)
+        if self.constant_noise:
+            for i, shape in enumerate(self._noise_shapes()):
+                self.variable("noise", str(i), lambda s=shape: jax.random.normal(self.make_rng("params"), s))
 
     def styles(
         self,
@@ -142,8 +166,11 @@ class StyleGAN2Generator(nn.Module):
 
     def noise(self, keys: jax.Array) -> tuple[jax.Array, ...]:
         """The noise that PRNG keys [n] stand for: [n, H', W'] for each convolution."""
+        return drawn_noise(keys, self._noise_shapes())
+
+    def _noise_shapes(self) -> list[tuple[int, int]]:
         levels = [0, *(level for level in range(1, self.level + 1) for _ in range(2))]
-        return drawn_noise(keys, [sides(self.shape, self.level, level) for level in levels])
+        return [sides(self.shape, self.level, level) for level in levels]
 
     def __call__(
         self,
@@ -180,18 +207,19 @@ class StyleGAN2Discriminator(nn.Module):
     Attributes:
       level: how often level 0's sides were doubled.
       num_classes: 0 for an unconditional GAN.
-      architecture: "residual", or "plain" without the shortcuts.
+      architecture: "residual"; "plain" without the shortcuts; or "skip", likewise, where each level sees the
+        image too, shrunk to its size.
       channel_base, channel_max: as the generator's.
       group: of `minibatch_std`; 0: without.
       mapping_layers: of the network of labels.
       mapping_multiplier: of its learning rate.
-      low_levels, dtype: as of the generator; logits are float32.
+      low_levels, dtype, clamp: as of the generator; logits are float32.
       axis_name: see `minibatch_std`.
     """
 
     level: int
     num_classes: int = 0
-    architecture: Literal["residual", "plain"] = "residual"
+    architecture: Literal["residual", "plain", "skip"] = "residual"
     channel_base: int = 4096
     channel_max: int = 512
     group: int = 4
@@ -200,6 +228,7 @@ class StyleGAN2Discriminator(nn.Module):
     low_levels: int = 4
     dtype: jnp.dtype | None = None
     axis_name: str | None = None
+    clamp: float | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, labels: jax.Array | None = None, *, train: bool) -> jax.Array:
@@ -216,10 +245,14 @@ class StyleGAN2Discriminator(nn.Module):
             dtype = low_dtype(self.dtype, level, self.level, self.low_levels)
             return FilteredConv(features, dtype=dtype, name=name, **options)
 
-        x = scaled_leaky_relu(conv("image", channels(self.level), self.level, kernel_size=1)(images))
+        def active(x: jax.Array) -> jax.Array:
+            return clamped(scaled_leaky_relu(x), self.clamp)
+
+        skips = self.architecture == "skip"
+        x = active(conv("image", channels(self.level), self.level, kernel_size=1)(images))
         for level in range(self.level, 0, -1):
-            y = scaled_leaky_relu(conv(f"conv_{level}", channels(level), level)(x))
-            y = scaled_leaky_relu(conv(f"down_{level}", channels(level - 1), level, resample="down")(y))
+            y = active(conv(f"conv_{level}", channels(level), level)(x))
+            y = active(conv(f"down_{level}", channels(level - 1), level, resample="down")(y))
             if self.architecture == "residual":
                 skip = conv(
                     f"skip_{level}",
@@ -230,12 +263,17 @@ class StyleGAN2Discriminator(nn.Module):
                     use_bias=False,
                 )
                 y = (y + skip(x)) * jnp.asarray(math.sqrt(0.5), y.dtype)
+            if skips:
+                images = downsample_filtered(images, FILTER)
+                seen = conv(f"image_{level - 1}", channels(level - 1), level - 1, kernel_size=1)(images)
+                # The official one does not clamp what the last level sees.
+                y = y.astype(seen.dtype) + (active(seen) if level > 1 else scaled_leaky_relu(seen))
             x = y
         x = x.astype(jnp.float32)
         if self.group:
             # In creating variables there is no axis yet.
             x = minibatch_std(x, self.group, None if self.is_initializing() else self.axis_name)
-        x = scaled_leaky_relu(conv("conv", channels(0), 0)(x).astype(jnp.float32))
+        x = active(conv("conv", channels(0), 0)(x).astype(jnp.float32))
         x = x.reshape(x.shape[0], -1)
         x = scaled_leaky_relu(EqualizedDense(channels(0), gain=1.0, name="dense")(x))
         self.sow("intermediates", "features", x)
@@ -248,6 +286,11 @@ class StyleGAN2Discriminator(nn.Module):
             dense = EqualizedDense(channels(0), multiplier=self.mapping_multiplier, name=f"label_{i}")
             of_label = rectified(dense(of_label))
         return jnp.sum(x * of_label, axis=-1) / math.sqrt(channels(0))
+
+
+def clamped(x: jax.Array, size: float | None) -> jax.Array:
+    """x within [-size, size]; as it is for None."""
+    return x if size is None else jnp.clip(x, -size, size)
 
 
 def low_dtype(dtype: Any, level: int, top: int, low_levels: int) -> Any:

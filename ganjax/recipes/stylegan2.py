@@ -77,7 +77,10 @@ class StyleGAN2Recipe(ImageRecipe):
         2, "dense layers from latents to styles; StyleGAN2 had 8", minimum=1, maximum=100
     )
     mapping_multiplier: float = setting(0.01, "of their learning rate", above=0.0)
-    architecture: Literal["residual", "plain"] = setting("residual", "of the discriminator")
+    label_layers: int | None = setting(
+        None, "those from classes, in the discriminator; none: mapping_layers", minimum=1, maximum=100
+    )
+    architecture: Literal["residual", "plain", "skip"] = setting("residual", "of the discriminator")
     group: int | None = setting(
         None,
         "images over which the discriminator sees the standard deviation; none: 4, or the batch; 0: without",
@@ -85,6 +88,12 @@ class StyleGAN2Recipe(ImageRecipe):
     )
     low_levels: int = setting(
         4, "so many of the largest sizes compute in dtype, those below in float32", minimum=0, maximum=100
+    )
+    clamp: float | None = setting(
+        None, "size at which either network's activations are cut off; none: at none", above=0.0
+    )
+    constant_noise: bool = setting(
+        False, "the generator has fixed noise of its own too, as official weights have, for --noise=const"
     )
 
     def resolved(self, height: int, width: int) -> "StyleGAN2Recipe":
@@ -152,6 +161,8 @@ class StyleGAN2Recipe(ImageRecipe):
             self.mean_decay,
             self.low_levels,
             self.compute_dtype,
+            self.clamp,
+            self.constant_noise,
         )
         discriminator = StyleGAN2Discriminator(
             level,
@@ -160,10 +171,11 @@ class StyleGAN2Recipe(ImageRecipe):
             self.channel_base,
             self.channel_max,
             self.group,
-            self.mapping_layers,
+            self.label_layers or self.mapping_layers,
             self.mapping_multiplier,
             self.low_levels,
             self.compute_dtype,
+            clamp=self.clamp,
         )
         return generator, discriminator
 
