@@ -30,6 +30,8 @@ from ganjax.report.files import writing
 
 EXPERIMENT = "stylegan2_folder"  # what official networks become
 UNKNOWN = "imported"  # the name of data that nobody has named
+# Settings that a network leaves open, and on which the state of a new run does not hang.
+_FREE = ("dataset", "resize", "mirror", "batch_size", "steps", "dtype", "r1")
 _PART = ".part"
 
 
@@ -73,7 +75,15 @@ def _of_official(source: epath.Path, overrides: dict[str, str], package: str, lo
     }
     for name in sorted(set(overrides) & set(decided)):
         raise UsageError(f"--config.{name}: the networks in the file decide that, it is {decided[name]}")
-    config = dataclasses.replace(module.Config(), dataset=found.dataset or UNKNOWN, **decided)
+    for name in sorted(set(overrides) - set(_FREE)):
+        raise UsageError(
+            f"--config.{name} does nothing in --mode=import, which takes {', '.join(_FREE)}; "
+            "give it to a new run with --init_from"
+        )
+    try:
+        config = dataclasses.replace(module.Config(), dataset=found.dataset or UNKNOWN, **decided)
+    except ValueError as error:
+        raise RunError(f"{source}: its networks are not ours ({one_line(error)})") from error
     config = settings.override(config, overrides, experiment=EXPERIMENT)
     spec = {
         "image_shape": list(found.image_shape),

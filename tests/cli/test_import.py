@@ -75,6 +75,7 @@ def test_what_is_refused(run, tmp_path, network):
         (2, (out,), "--source=FILE is missing"),
         (2, (source, f"--out={full}"), "not empty"),
         (2, (source, out, "--config.style_size=7"), "the networks in the file decide that"),
+        (2, (source, out, "--config.augment=ada"), "does nothing in --mode=import"),
         (2, (source, out, "--experiment=stylegan2_folder"), "--experiment does nothing"),
         (2, (source, out, "--seeds=3"), "--seeds does nothing"),
         (2, (source, out, "--config.dataset=random"), "classes"),
