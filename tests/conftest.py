@@ -18,7 +18,11 @@ DEVICES = int(os.environ.get("GANJAX_TEST_DEVICES", 4))
 # the caller's own runs it elsewhere (with one accelerator, what needs several devices can't run).
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={DEVICES}"
+    os.environ.get("XLA_FLAGS", "")
+    + f" --xla_force_host_platform_device_count={DEVICES}"
+    # On a machine with much else to do, four devices on two cores wait long for each other; after 40 s, by
+    # default, XLA ends the process.
+    + " --xla_cpu_collective_call_terminate_timeout_seconds=600"
 ).strip()
 
 _home = tempfile.mkdtemp(prefix="ganjax-tests-")
