@@ -277,6 +277,8 @@ def adversarial(
             judge_fake=lambda x: judged(params, before, x, labels[1], context, "fake", state.step)[0],
             context=context,
             joined=joined,
+            labels=labels[0],
+            judge_as=lambda x, y: judged(params, before, x, y, context, "real", state.step)[0],
         )
         return view, labels, stats
 

@@ -26,6 +26,8 @@ class Seen(NamedTuple):
       judge_fake: the same for the generated ones.
       context: of the step.
       joined: the logits are of one batch of both kinds, and `judge` is of one kind alone.
+      labels: of the real images, [n]; None where there are none.
+      judge_as: images in the real ones' place, and other labels for them -> logits.
     """
 
     real: Array
@@ -36,6 +38,8 @@ class Seen(NamedTuple):
     judge_fake: Callable[[Array], Array]
     context: Context
     joined: bool = False
+    labels: Array | None = None
+    judge_as: Callable[[Array, Array], Array] | None = None
 
 
 class Penalty(NamedTuple):
@@ -78,6 +82,29 @@ def gradient_penalty(weight: float, *, one_sided: bool = False) -> Penalty:
         share = random.uniform(seen.context.example_keys("interpolates"), ())
         points = regularizers.interpolates(seen.real, seen.fake, share)
         return weight * jnp.mean(regularizers.gradient_penalty(seen.judge, points, one_sided=one_sided))
+
+    return _without_memory(value)
+
+
+def mismatched(weight: float, compare: Callable[[Array, Array, Context], Array], num_classes: int) -> Penalty:
+    """`weight` times the loss that has real images with other labels in the generated ones' place, so that
+    the discriminator looks at the label too (Reed et al. 2016, "Generative adversarial text to image
+    synthesis", algorithm 1).
+
+    Args:
+      weight: of the term.
+      compare: (logits of real images, logits to be told from them, context) -> the loss, a scalar.
+      num_classes: at least 2; every other class is as likely.
+    """
+    if num_classes < 2:
+        raise ValueError(f"mismatched labels: expected at least 2 classes, not {num_classes}")
+
+    def value(seen: Seen) -> Array:
+        assert seen.labels is not None
+        assert seen.judge_as is not None
+        further = random.randint(seen.context.example_keys("mismatched"), 1, num_classes)
+        wrong = seen.judge_as(seen.real, (seen.labels + further) % num_classes)
+        return weight * compare(seen.real_logits, wrong, seen.context)
 
     return _without_memory(value)
 

@@ -28,7 +28,7 @@ from ganjax.config import setting
 from ganjax.data.mirrored import mirrored
 from ganjax.families import alternation, penalties
 from ganjax.families.adaptive import Adaptive, adaptive
-from ganjax.families.adversarial import DISCRIMINATOR, GENERATOR, Augment, adversarial
+from ganjax.families.adversarial import DISCRIMINATOR, GENERATOR, Augment, adversarial, over_batch
 from ganjax.families.growing import Rung
 from ganjax.families.penalties import Penalty, Seen
 from ganjax.gan import Array, Context, Experiment, Stage, Tree, always, every
@@ -192,6 +192,7 @@ class Recipe:
     drift: float = off("weight of the squared logits of real images")
     dragan: float = off("weight of the gradient penalty around real images")
     lecam: float = off("weight of LeCam's regularization")
+    mismatched: float = off("weight of telling real images from real images with other labels")
     orthogonal: float = off("weight of orthogonal regularization of both players")
     spectral_penalty: float = off("weight of the kernels' squared spectral norms, of both players")
     historical_averaging: float = off("weight of the distance from past weights, of both players")
@@ -311,6 +312,17 @@ class Recipe:
         }
         return {name: make(getattr(self, name)) for name, make in possible.items() if getattr(self, name)}
 
+    def of_labels(self, num_classes: int) -> Penalty:
+        """That of mismatched labels. Raises ValueError where there are no classes."""
+        if num_classes < 2:
+            raise wrong(self, "mismatched", "0, as this GAN does not tell two classes apart")
+        loss = self.adversarial_loss()
+
+        def compare(real: Array, other: Array, context: Context) -> Array:
+            return jnp.mean(loss.discriminator(real, other, **over_batch(loss, context)))
+
+        return penalties.mismatched(self.mismatched, compare, num_classes)
+
     def weight_penalties(self) -> dict[str, dict[str, tuple[float, WeightPenalty]]]:
         """By player and name."""
         possible = {
@@ -377,6 +389,8 @@ class Recipe:
             augmented = lambda images, keys, step: augmentation(images, keys, step + rung.first)  # noqa: E731
         decay = self.average(rung.batch_size)
         penalties = self.penalties()
+        if self.mismatched:
+            penalties["mismatched"] = self.of_labels(num_classes)
         lazy = {"r1": (self.r1_every, penalties.pop("r1"))} if "r1" in penalties and self.r1_every > 1 else {}
         optimizers = self.optimizers(rung.first)
         if self.freeze_d:

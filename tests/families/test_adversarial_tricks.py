@@ -10,10 +10,11 @@ import numpy as np
 import optax
 import pytest
 
+from experiments import gan_ring
 from ganjax import losses, regularizers
 from ganjax.families import penalties
 from ganjax.families.adversarial import DISCRIMINATOR, GENERATOR, adversarial
-from ganjax.gan import due_phases, every
+from ganjax.gan import Context, due_phases, every
 from ganjax.layers import BatchNorm, Dropout
 from ganjax.optim import clip_all
 from ganjax.step import create_state, step_context, train_step
@@ -300,6 +301,41 @@ EVERYTHING: dict[str, Any] = {
     "top_k": lambda step: jnp.float32(0.5),
     "swap_labels": 0.3,
 }
+
+
+def test_mismatched_labels():
+    """The discriminator says the label: with its own each image has 0, and no other image keeps its own."""
+    n, classes, seen = 64, 3, []
+    labels = jnp.asarray(np.arange(n) % classes)
+    context = Context(KEY, jnp.arange(n))
+
+    def judge_as(images, others):
+        seen.append(np.asarray(others))
+        return 10.0 * others
+
+    def compare(real, other, context):
+        return jnp.mean(other - real)
+
+    zeros = jnp.zeros(n)
+    view = penalties.Seen(
+        zeros, zeros, zeros, zeros, lambda x: x, lambda x: x, context, False, labels, judge_as
+    )
+    term = penalties.mismatched(0.5, compare, classes)
+    value, memory = term.apply(view, ())
+    assert memory == ()
+    (others,) = seen
+    assert (others != labels).all()
+    assert {(int(a), int(b)) for a, b in zip(labels, others, strict=True)} == {
+        (a, b) for a in range(3) for b in range(3) if a != b
+    }
+    assert float(value) == pytest.approx(0.5 * 10.0 * others.mean())
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        penalties.mismatched(0.5, compare, 1)
+
+
+def test_mismatched_labels_need_classes():
+    with pytest.raises(ValueError, match=r"mismatched=0\.5.*classes"):
+        gan_ring.build(gan_ring.Config(mismatched=0.5))
 
 
 def test_two_devices_train_as_one():
