@@ -107,14 +107,14 @@ class Directions(NamedTuple):
     shares: np.ndarray
 
 
-def principal_directions(styles: np.ndarray, count: int) -> Directions:
+def principal_directions(styles: np.ndarray, count: int | None = None) -> Directions:
     """The principal components of mapped latents (Härkönen et al. 2020, "GANSpace").
 
     A component's sign, which the analysis leaves open, is that with which its largest entry is positive.
 
     Args:
       styles: w [n, S], n >= 2.
-      count: how many components.
+      count: how many components; None: 10, or all where they are less.
     Raises:
       ValueError: there are less than two styles, or not so many components.
     """
@@ -127,6 +127,7 @@ def principal_directions(styles: np.ndarray, count: int) -> Directions:
     variances, vectors = np.maximum(variances[::-1], 0), vectors.T[::-1]
     some = variances > 1e-12 * max(variances[0], 1e-300)
     most = min(int(some.sum()), n - 1)
+    count = max(min(10, most), 1) if count is None else count
     if not 1 <= count <= most:
         raise ValueError(f"components={count}: {n} styles of {size} entries have 1 to {most}")
     vectors = vectors[:count]

@@ -81,6 +81,7 @@ def test_principal_directions_are_those_that_styles_were_drawn_along():
     np.testing.assert_allclose(found.mean, 7.0, atol=0.3)
     assert found.shares.sum() == pytest.approx(1.0)
     assert (np.take_along_axis(found.vectors, np.abs(found.vectors).argmax(1)[:, None], 1) > 0).all()
+    assert len(principal_directions(drawn @ axes[:3]).vectors) == 3
     with pytest.raises(ValueError, match="have 1 to 3"):  # the fourth has no variance
         principal_directions(drawn @ axes[:3], 4)
 
@@ -124,7 +125,7 @@ def test_steering_draws_what_the_gan_samples(model):
     plain = steering.draw(seeds, labels, look=Look(truncation=0.5))
     expected = sample(state, from_seeds(np.asarray(seeds[:4])), np.asarray(labels[:4]))
     np.testing.assert_allclose(plain[:4], expected, atol=1e-5)
-    assert plain.std() > 0.01
+    assert plain.std() > 1e-3
     # A seed's picture has the same bytes, whatever it is drawn with.
     np.testing.assert_array_equal(steering.draw([9], [1])[0], images[4])
     np.testing.assert_array_equal(

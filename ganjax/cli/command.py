@@ -411,7 +411,9 @@ def _define() -> flags.FlagValues:
         "style_mix: in which layers the style is the column's, as in 0-3. pca: which the strips move. "
         "Default of pca: all.",
     )
-    integer("components", 10, "pca: how many directions.", 1, 100_000)
+    integer(
+        "components", None, "pca: how many directions. Default: 10, or all where they are less.", 1, 100_000
+    )
     flags.DEFINE_float(
         "amount", 3.0, "pca: how far strips go either way, in standard deviations.", flag_values=values
     )

@@ -27,7 +27,7 @@ def run(command: Command) -> int:
     out = epath.Path(flags.out or run.folder / "pca").expanduser()
     if out.suffix or (out.exists() and not out.is_dir()):
         raise UsageError(f"--out={out}: expected a folder, for directions and strips")
-    if len(seeds) * STOPS * flags.components > MAX_GRID:
+    if len(seeds) * STOPS > MAX_GRID:
         raise UsageError(f"--seeds={flags.seeds}: strips of so many seeds have more than {MAX_GRID} images")
     if not 0 < flags.amount < 1000:
         raise UsageError(f"--amount={flags.amount}: expected standard deviations, above 0 and below 1000")
@@ -38,10 +38,13 @@ def run(command: Command) -> int:
     steered.check_mode("pca", gan)
     assert gan.styles is not None
     size = gan.styles.mean(state).shape[0]
-    if flags.num_samples < 2 or flags.components > min(size, flags.num_samples - 1):
+    most = min(size, flags.num_samples - 1)
+    if flags.num_samples < 2:
+        raise UsageError(f"--num_samples={flags.num_samples}: expected at least 2 latents to find directions")
+    if (flags.components or 1) > most:
         raise UsageError(
-            f"--components={flags.components}: {flags.num_samples} styles of {size} entries have "
-            f"{max(min(size, flags.num_samples - 1), 0)} at most"
+            f"--components={flags.components}: {flags.num_samples} styles of {size} entries "
+            f"have {most} at most"
         )
     layers = None if flags.layers is None else steered.layers_of(flags.layers, gan.styles.layers)
     drawing.options_of(flags, gan)
@@ -62,14 +65,15 @@ def run(command: Command) -> int:
     if look.truncation is not None:
         starts = truncated(starts, steering.mean, look.truncation, look.cutoff)
     amounts = np.linspace(-flags.amount, flags.amount, STOPS)
-    digits = len(str(flags.components - 1))
-    for component in range(flags.components):
+    count = len(directions.vectors)
+    digits = len(str(count - 1))
+    for component in range(count):
         stops = [moved(starts, directions, [Move(component, float(x), layers)]) for x in amounts]
         rows = np.stack(stops, axis=1).reshape(-1, *starts.shape[1:])
         images = pictures.to_uint8(steering.images(rows, look.noise))
         pictures.save_png(out / f"component{component:0{digits}d}.png", pictures.grid(images, STOPS))
     print(
-        f"{flags.components} directions of {flags.num_samples} styles, with "
+        f"{count} directions of {flags.num_samples} styles, with "
         f"{directions.shares.sum():.1%} of their variance, step {meta['step']}: {out / 'directions.npz'}; "
         f"a strip each from -{flags.amount:g} to {flags.amount:g} deviations, a row a seed"
     )
