@@ -31,7 +31,7 @@ CHANGES: dict[str, Callable[[int], str]] = {
     "truncation": lambda i: f"truncation={i / 40}",
     "noise": lambda i: f"seed={i // 3}&noise={('random', 'const', 'none')[i % 3]}",
     "style mixing": lambda i: f"mix_seed={i}&mix_layers={i % 4}-{4 + i % 4}",
-    "directions": lambda i: f"direction_0={i / 20 - 1}&direction_1={1 - i / 20}",
+    "directions": lambda i: f"direction_0={i / 10 - 1}&direction_1={1 - i / 10}",
 }
 
 

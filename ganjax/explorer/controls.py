@@ -116,7 +116,7 @@ def _integer(maximum: int) -> Callable[[str, str], int]:
 
 def _number(minimum: float, *, above: bool = False) -> Callable[[str, str], float]:
     def read(name: str, text: str) -> float:
-        value = float(text) if re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", text) else float("nan")
+        value = float(text) if re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,20})?", text) else float("nan")
         if not minimum <= value <= FARTHEST or (above and value == minimum):
             least = f"above {minimum:g}, to" if above else f"from {minimum:g} to"
             raise UsageError(f"{name}={shortened(text)}: expected a number {least} {FARTHEST:g}")

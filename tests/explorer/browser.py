@@ -87,7 +87,7 @@ class Page:
             query = self["picture"].get_attribute("data-query") or ""
             return query if set(parts) <= set(query.split("&")) and query else None
 
-        return WebDriverWait(self.driver, PATIENCE, 0.05).until(seen, f"no picture of {parts}")
+        return str(WebDriverWait(self.driver, PATIENCE, 0.05).until(seen, f"no picture of {parts}"))
 
     def text_of(self, name: str) -> str:
         """What an element says, once it says something."""

@@ -2,13 +2,14 @@
 
 import io
 import threading
+import time
 
 import pytest
 from PIL import Image
 
 from ganjax.explorer.app import Explored
 from ganjax.explorer.controls import Controls
-from tests.explorer.browser import Page, chromium, served
+from tests.explorer.browser import PATIENCE, Page, chromium, served
 
 pytest.importorskip("flask")
 pytestmark = pytest.mark.slow
@@ -112,9 +113,10 @@ def test_the_command_is_of_the_picture_that_is_seen(page, pictures):
 
 
 def wait_for(condition) -> None:
-    from selenium.webdriver.support.wait import WebDriverWait
-
-    WebDriverWait(None, 60, 0.05).until(lambda _: condition())
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_while_one_is_drawn_the_latest_wins(page, pictures):
