@@ -10,8 +10,8 @@ be 14x14.
 Nothing in these networks is normalised, and a 7x7 convolution over 128 channels moves its outputs far at each
 step: at the usual rates all pixels are black within a hundred steps, where tanh has no gradient left. So
 Adam has no momentum here, the discriminator learns four times as fast as the generator, R1 keeps its
-gradient small, and batches are of 32. Without the book's dropout the discriminator tells classes apart better:
-97.2 % of the samples are of the class that was asked for, with it, and R1 of 1, 96.1 %.
+gradient small, and batches are of 32. Without the book's dropout the discriminator tells classes apart
+better: 97.2 % of the samples are of the class that was asked for; with it, and R1 of 1, 96.1 %.
 """
 
 import dataclasses
