@@ -1,6 +1,5 @@
 """--mode=explore: a page on this machine that steers a trained generator (`ganjax.explorer`)."""
 
-import contextlib
 import shlex
 import socket
 import sys
@@ -31,7 +30,7 @@ from ganjax.steering import (
 
 PICTURE = "picture.png"  # what the commands that the page shows write
 MOST = 20  # sliders
-COUNT, SEEDS = 10, 10_000  # directions that are looked for, and the latents whose styles they are of
+SEEDS = 10_000  # the latents from whose styles directions are found
 _FLAGS = ("experiment", "member", "standing_statistics")  # that a shown command repeats where they were given
 
 
@@ -131,11 +130,11 @@ def directions_of(
         if not file.exists():
             steering, seeds, classes = Steering(gan, state), np.arange(SEEDS), run.experiment.num_classes
             labels = np.resize(np.arange(classes), SEEDS) if classes else None
-            found = most_directions(steering.mapped(steering.latents(seeds), labels))
-            if found is None:
-                return None
+            styles = steering.mapped(steering.latents(seeds), labels)
             try:
-                save_directions(file, found)
+                save_directions(file, principal_directions(styles))
+            except ValueError:
+                return None
             except RunError as error:  # another's run can be looked at too
                 print(f"ganjax: {error}: so there are no directions on the page", file=sys.stderr)
                 return None
@@ -146,11 +145,3 @@ def directions_of(
             f"this network's styles {size}"
         )
     return directions, file
-
-
-def most_directions(styles: np.ndarray) -> Directions | None:
-    """The first principal directions of styles [n, S], `COUNT` or as many as there are; None: none."""
-    for count in range(min(COUNT, styles.shape[1]), 0, -1):
-        with contextlib.suppress(ValueError):
-            return principal_directions(styles, count)
-    return None
