@@ -127,10 +127,10 @@ def test_it_serves_as_a_run(run, tmp_path, imported, network):
     )
     # The noise that stands for data has ten classes, and the networks three: these tables alone are new.
     assert answer.code == 0, answer.err
-    told = re.search(r"generator (\d+) of (\d+), discriminator (\d+) of (\d+)", answer.out + answer.err)
-    assert told is not None
-    generator, of_generator, discriminator, of_discriminator = map(int, told.groups())
-    assert (of_generator - generator, of_discriminator - discriminator) == (1, 1)
+    told = re.search(r"discriminator (\d+) of (\d+), generator (\d+) of (\d+)", answer.out + answer.err)
+    assert told is not None, answer
+    discriminator, of_discriminator, generator, of_generator = map(int, told.groups())
+    assert (of_discriminator - discriminator, of_generator - generator) == (1, 1)
 
 
 @pytest.mark.slow
