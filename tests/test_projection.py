@@ -1,6 +1,8 @@
 import os
 import types
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ FILES = os.environ.get("GANJAX_LPIPS")
 
 def test_roughness_is_the_squared_correlation_of_neighbours_at_all_scales():
     board = np.indices((16, 16)).sum(0) % 2 * 2.0 - 1.0
-    maps = np.stack([board, np.ones((16, 16))]).astype(np.float32)
+    maps = jnp.asarray(np.stack([board, np.ones((16, 16))]), jnp.float32)
     # Of the board each neighbour differs, and nothing is left of it at half the size. Of ones, which are
     # twos at half the size, products are 1 and 4.
     np.testing.assert_allclose(roughness([maps]), [2.0, 2.0 + 2 * 4.0**2])
@@ -26,18 +28,18 @@ def test_roughness_is_the_squared_correlation_of_neighbours_at_all_scales():
 
 def test_maps_are_normalised_each():
     maps = np.random.default_rng(0).normal(3, 5, (2, 6, 4)).astype(np.float32)
-    found = np.asarray(normalised(maps))
+    found = np.asarray(normalised(jnp.asarray(maps)))
     np.testing.assert_allclose(found.mean((1, 2)), 0, atol=1e-6)
     np.testing.assert_allclose(found.std((1, 2)), 1, rtol=1e-5)
 
 
 def test_the_rate_rises_and_falls():
-    shares = np.array([0.0, 0.025, 0.05, 0.75, 0.875, 1.0], np.float32)
+    shares = jnp.array([0.0, 0.025, 0.05, 0.75, 0.875, 1.0], jnp.float32)
     np.testing.assert_allclose(rate_at(shares), [0, 0.05, 0.1, 0.1, 0.05, 0], atol=1e-7)
 
 
 def test_what_lpips_sees(monkeypatch):
-    network = types.SimpleNamespace(network="vgg16", params=None)
+    network: Any = types.SimpleNamespace(network="vgg16", params=None)
     with pytest.raises(ValueError, match="images of 8x12: LPIPS by vgg16 takes at least 16 pixels"):
         of_lpips(network, (8, 12, 1))
     seen = []
@@ -45,7 +47,8 @@ def test_what_lpips_sees(monkeypatch):
     monkeypatch.setattr(projection, "LARGEST", 8)
     image = np.full((1, 16, 18, 4), -1.0, np.float32)  # black
     image[..., 3] = 0.0  # half transparent
-    of_lpips(network, image.shape[1:]).function(None, image, image)
+    given = jnp.asarray(image)
+    of_lpips(network, image.shape[1:]).function(None, given, given)
     assert seen[0].shape == (1, 8, 9, 3)
     np.testing.assert_allclose(seen[0], 0.0)
 
@@ -67,7 +70,7 @@ def test_projections_are_kept(tmp_path):
 
 @pytest.fixture(scope="module")
 def painter():
-    sizes = {"channel_base": 8, "channel_max": 8, "style_size": 6, "mapping_layers": 2}
+    sizes: Any = {"channel_base": 8, "channel_max": 8, "style_size": 6, "mapping_layers": 2}
     gan, state = small_gan(StyleGAN2Generator((16, 16, 1), 1, mapping_multiplier=1.0, **sizes))
     return gan, state
 
@@ -78,11 +81,13 @@ def test_an_image_that_was_generated_is_found_again(painter, space):
     gan, state = painter
     projector = Projector(gan, state, of_pixels(), space=space, draws=50, chunk=2)
     steering = projector._steering
+    assert steering is not None
     targets = steering.draw([100, 101])
     far = np.square(targets[0] - targets[1]).mean()
     found = projector(targets, steps=200)
-    assert [p.styles.shape for p in found] == [(4, 6)] * 2
     for p in found:
+        assert p.styles is not None
+        assert p.styles.shape == (4, 6)
         np.testing.assert_allclose([x.mean() for x in p.maps], 0, atol=1e-5)
         np.testing.assert_allclose([x.std() for x in p.maps], 1, rtol=1e-4)
         if space != "w+":
@@ -101,6 +106,7 @@ def test_an_image_that_was_generated_is_found_again_by_lpips(painter):
     network = load_lpips(*str(FILES).split(os.pathsep)[0].split(","))
     distance = of_lpips(network, (16, 16, 1))
     projector = Projector(gan, state, distance, space="w+", draws=50, chunk=2)
+    assert projector._steering is not None
     targets = projector._steering.draw([100, 101])
     found = projector(targets, steps=100)
     assert (projector.distances(projector.images(found), targets) < 0.05).all()

@@ -1,4 +1,5 @@
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -46,7 +47,7 @@ def small_gan(generator, num_classes=0):
 
 @pytest.fixture(scope="module")
 def model():
-    sizes = {"channel_base": 4, "channel_max": 4, "style_size": 5, "mapping_layers": 1}
+    sizes: Any = {"channel_base": 4, "channel_max": 4, "style_size": 5, "mapping_layers": 1}
     gan, state = small_gan(StyleGAN2Generator((4, 4, 1), 0, 2, mapping_multiplier=1.0, **sizes), 2)
     return gan, state, Steering(gan, state)
 
@@ -105,12 +106,16 @@ def test_moves_are_in_standard_deviations(tmp_path):
 
 def test_other_files_are_no_directions(tmp_path):
     path = tmp_path / "a.npz"
+
+    def save(arrays: dict[str, Any]) -> None:
+        np.savez(path, **arrays)
+
     for write in (
         lambda: path.write_bytes(b"no"),
         lambda: np.savez(path, mean=np.zeros(2)),
-        lambda: np.savez(path, **dict.fromkeys(Directions._fields, np.array(["a"]))),
-        lambda: np.savez(path, **dict.fromkeys(Directions._fields, np.array([None]))),
-        lambda: np.savez(path, **dict.fromkeys(Directions._fields, np.zeros((2, 2)))),
+        lambda: save(dict.fromkeys(Directions._fields, np.array(["a"]))),
+        lambda: save(dict.fromkeys(Directions._fields, np.array([None]))),
+        lambda: save(dict.fromkeys(Directions._fields, np.zeros((2, 2)))),
     ):
         write()
         with pytest.raises(RunError, match=r"a\.npz"):
@@ -177,6 +182,7 @@ def test_a_network_with_constant_noise_has_its_own(model):
 def test_stylegans_parts_have_the_shapes_of_its_images():
     generator = StyleGenerator((8, 8, 2), 1, channel_base=4, channel_max=4, style_size=5, mapping_layers=1)
     gan, state = small_gan(generator)
+    assert gan.styles is not None
     keys = from_seeds(np.arange(3))
     maps = jax.eval_shape(gan.styles.noise, state, keys)
     assert [x.shape for x in maps] == [(3, 4, 4), (3, 4, 4), (3, 8, 8), (3, 8, 8)]

@@ -50,7 +50,7 @@ class Painter(nn.Module):
         return (random.normal(random.streams(keys, "noise"), (8, 8)),)
 
     def images(self, styles, noise=None):
-        x = sum(paint(styles[:, i]) for i, paint in enumerate(self.paints))
+        x = jnp.stack([paint(styles[:, i]) for i, paint in enumerate(self.paints)]).sum(axis=0)
         noise = 0.0 if noise is None else 0.1 * noise[0][..., None]
         return 0.3 * x.reshape(-1, 8, 8, 1) + noise
 
