@@ -146,7 +146,7 @@ def test_together_over_stages(tmp_path_factory, tmp_path, window):
 @pytest.mark.parametrize(
     ("window", "parallel", "stages"),
     [
-        (1, "none", {"steps": (2, 1)}),
+        pytest.param(1, "none", {"steps": (2, 1)}, marks=pytest.mark.slow),
         pytest.param(1, "none", STAGES, marks=pytest.mark.slow),
         pytest.param(2, "none", STAGES, marks=pytest.mark.slow),
         pytest.param(1, "pmap", {}, marks=[needs_devices, pytest.mark.slow]),

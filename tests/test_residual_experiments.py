@@ -84,7 +84,7 @@ def test_settings_that_do_not_fit(name, settings, message):
 
 @pytest.mark.parametrize(
     "conditioning",
-    ["projection", *(pytest.param(name, marks=pytest.mark.slow) for name in ("auxiliary", "concatenation"))],
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("projection", "auxiliary", "concatenation")],
 )
 def test_every_conditioning_has_its_metrics(conditioning):
     names = loop.metric_names(built("sagan_mnist", conditioning=conditioning))

@@ -63,7 +63,7 @@ def test_the_command_names_the_models():
     assert tuple(PEERS) == tuple(name for name in NAMES if name not in PEERLESS)
 
 
-SLOW = {"biggan32", "pggan32", "stylegan2_32"}  # to compile
+SLOW = {"sngan_resnet32", "biggan32", "pggan32", "stylegan2_32"}  # to compile
 PARAMS = [
     pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
     for name in ADVERSARIAL

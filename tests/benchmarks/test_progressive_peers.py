@@ -50,6 +50,7 @@ def compared(network: Any, peer: Any, x: np.ndarray, train: bool, keys: Any = No
     return variables, after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [True, False])
 def test_style_generators(train):
     """With the same noise, the same other latents, and styles mixed at the same places."""

@@ -233,7 +233,8 @@ def products(compiled) -> int:
     return len(re.findall(r" (?:convolution|dot)\(", compiled.as_text()))
 
 
-@pytest.mark.parametrize("winograd", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("winograd", [False, True])
 def test_phases_that_share_latents_share_the_generators_pass(winograd, monkeypatch, request):
     """Counted in the optimised program: XLA merges the passes only if both are lowered alike."""
     if winograd:  # which at this size would not be chosen

@@ -85,6 +85,7 @@ def losses_of(gan):
     return state, jax.jit(both, compiler_options=FAST)(state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("joined", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_both_players_minimise_the_classifiers_errors(joined):
     state, (of_d, of_g) = losses_of(make(classification=2.0, joined=joined))
@@ -118,6 +119,7 @@ def test_a_discriminator_without_a_classifier_is_refused():
         adversarial(Painter(), Judge(), latent_size=2, optimizers=OPTIMIZERS, classification=1.0)
 
 
+@pytest.mark.slow
 def test_accumulating_gives_the_gradients_of_the_whole_batch():
     """Where no statistics of the batch are used."""
     batch = batch_of()
@@ -248,6 +250,7 @@ def test_standing_statistics_need_batch_statistics():
         sampling.prepared(bare, state, {"standing_statistics": 1})
 
 
+@pytest.mark.slow
 def test_attention_can_be_asked_for():
     gan = make(Painter(attention=1))
     state, labels = create_state(gan, KEY, batch_of()), jnp.zeros(2, jnp.int32)

@@ -338,6 +338,7 @@ def test_mismatched_labels_need_classes():
         gan_ring.build(gan_ring.Config(mismatched=0.5))
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one():
     """What is of the batch as a whole is of the global one: means of logits, features, ranks, deviations."""
     gan = make(Painter(dropout=0.3), **EVERYTHING)

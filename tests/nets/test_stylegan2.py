@@ -107,6 +107,7 @@ def test_images_are_a_function_of_styles_and_noise():
     np.testing.assert_allclose(sampled, np.clip(without, -1, 1), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_discriminators_projection():
     """With classes, the logit is a product of features and of what is made of the label."""
     images = np.random.default_rng(1).normal(size=(3, 8, 4, 1)).astype(np.float32)
