@@ -5,7 +5,7 @@ knows of data.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from etils import epath
@@ -89,38 +89,32 @@ def load(
         images.check_channels(each)
     if not 0 <= held_out < 1:
         raise UsageError(f"held_out={held_out}: expected a share from 0 to below 1")
-    found = _split(name, split, data_dir, size, channels, resize, skip_corrupt, pair, held_out, held_out_by)
+
+    def whole(split: str) -> Dataset:
+        return _load(name, split, data_dir, size, channels, resize, skip_corrupt, pair)
+
+    found = _split(whole, split, held_out, held_out_by) if held_out else whole(split)
     found.held_out, found.held_out_by = held_out, held_out_by
     return found
 
 
-def _split(
-    name: str,
-    split: str,
-    data_dir: epath.PathLike | None,
-    size: tuple[int, int] | None,
-    channels: int | None,
-    resize: str,
-    skip_corrupt: bool,
-    pair: Pair | None,
-    held_out: float,
-    held_out_by: str,
-) -> Dataset:
-    """`load`, its arguments checked."""
-    if not held_out:
-        return _load(name, split, data_dir, size, channels, resize, skip_corrupt, pair)
+def _split(load: Callable[[str], Dataset], split: str, held_out: float, held_out_by: str) -> Dataset:
+    """A split of a set, or the part of its training split that is one where it has no test split.
+
+    Args:
+      load: gives a split that the set has.
+      split, held_out, held_out_by: as `ganjax.data.load` has them.
+    """
     test = split.replace("train", "test")
-    if test in ("test", "testA", "testB"):
-        try:
-            found = _load(name, test, data_dir, size, channels, resize, skip_corrupt, pair)
-        except NoSplit:
-            train = test.replace("test", "train")
-            whole = _load(name, train, data_dir, size, channels, resize, skip_corrupt, pair)
-            chosen = choose_held_out(whole, held_out, held_out_by) == (split == test)
-            return part(whole, np.flatnonzero(chosen), split)
-        if split == test:
-            return found
-    return _load(name, split, data_dir, size, channels, resize, skip_corrupt, pair)
+    if test not in ("test", "testA", "testB"):
+        return load(split)
+    try:
+        found = load(test)
+    except NoSplit:
+        whole = load(test.replace("test", "train"))
+        chosen = choose_held_out(whole, held_out, held_out_by) == (split == test)
+        return part(whole, np.flatnonzero(chosen), split)
+    return found if split == test else load(split)
 
 
 def _load(

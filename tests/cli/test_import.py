@@ -115,7 +115,14 @@ def test_it_serves_as_a_run(run, tmp_path, imported, network):
     images = load_generator(exported)([0, 1], labels=[0, 2])
     assert images.shape == (2, 8, 8, 3)
     sizes = ["channel_base=8", "channel_max=4", "style_size=5", "latent_size=5", "image_size=8", "clamp=256"]
-    more = ["steps=2", "batch_size=4", "r1_every=2", "path_length_every=2", "constant_noise=true"]
+    more = [
+        "channels=3",
+        "steps=2",
+        "batch_size=4",
+        "r1_every=2",
+        "path_length_every=2",
+        "constant_noise=true",
+    ]
     settings = [f"--config.{each}" for each in [*sizes, *more, "label_layers=3", "conditional=true"]]
     answer = run(
         "--experiment=stylegan2_folder",
