@@ -39,11 +39,17 @@ def runner(capsys) -> Run:
     return run
 
 
-def train(run: Run, workdir: pathlib.Path, *flags: str) -> Answer:
-    """Trains the toy; the answer must be good."""
-    answer = run(f"--experiment={TOY}", f"--workdir={workdir}", "--parallel=none", *flags)
+def train(run: Run, workdir: pathlib.Path, *flags: str, experiment: str = TOY) -> Answer:
+    """Trains the toy, or another; the answer must be good."""
+    answer = run(f"--experiment={experiment}", f"--workdir={workdir}", "--parallel=none", *flags)
     assert answer.code == 0, answer.err
     return answer
+
+
+def trained_in(experiment: str, folder: pathlib.Path, *flags: str) -> pathlib.Path:
+    """The folder of a run that was trained there, for fixtures that have no `capsys`."""
+    train(runner(Silent), folder, *flags, experiment=experiment)
+    return folder
 
 
 def listing(folder: pathlib.Path) -> dict[str, bytes | None]:

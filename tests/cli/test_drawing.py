@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.command_line import TOY, Run, Silent, runner
+from tests.cli.command_line import TOY, Run, runner, trained_in
 from tests.doubles import compiled_fast
 
 __all__ = ["compiled_fast"]  # the fixture
@@ -20,21 +20,15 @@ def run(capsys) -> Run:
     return runner(capsys)
 
 
-def trained_in(folder: pathlib.Path, *flags: str, experiment: str = HERE) -> pathlib.Path:
-    answer = runner(Silent)(f"--experiment={experiment}", f"--workdir={folder}", "--parallel=none", *flags)
-    assert answer.code == 0
-    return folder
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> pathlib.Path:
-    return trained_in(tmp_path_factory.mktemp("trained") / "run")
+    return trained_in(HERE, tmp_path_factory.mktemp("trained") / "run")
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> pathlib.Path:
     """Of a family without these options."""
-    return trained_in(tmp_path_factory.mktemp("plain") / "run", "--steps=1", experiment=TOY)
+    return trained_in(TOY, tmp_path_factory.mktemp("plain") / "run", "--steps=1")
 
 
 def drawn(run: Run, folder: pathlib.Path, out: pathlib.Path, *flags: str) -> np.ndarray:
@@ -167,7 +161,7 @@ def test_a_family_without_it(run, plain, flags, message):
 
 @pytest.mark.slow
 def test_networks_without_it(run, tmp_path):
-    folder = trained_in(tmp_path / "run", "--config.attention=false", "--config.one_hot=true")
+    folder = trained_in(HERE, tmp_path / "run", "--config.attention=false", "--config.one_hot=true")
     answer = run(f"--workdir={folder}", "--mode=attention")
     assert (answer.code, "generator has no self-attention" in answer.err) == (2, True)
     answer = run(f"--workdir={folder}", "--mode=interpolate", "--between=labels")

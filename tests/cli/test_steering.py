@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from tests.cli.command_line import TOY, Answer, Run, Silent, runner
+from tests.cli.command_line import TOY, Answer, Run, runner, trained_in
 from tests.doubles import compiled_fast
 
 __all__ = ["compiled_fast"]  # the fixture
@@ -20,27 +20,21 @@ def run(capsys) -> Run:
     return runner(capsys)
 
 
-def trained_in(folder: pathlib.Path, *flags: str, experiment: str = HERE) -> pathlib.Path:
-    answer = runner(Silent)(f"--experiment={experiment}", f"--workdir={folder}", "--parallel=none", *flags)
-    assert answer.code == 0
-    return folder
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> pathlib.Path:
     """Without classes."""
-    return trained_in(tmp_path_factory.mktemp("trained") / "run", "--config.conditional=false")
+    return trained_in(HERE, tmp_path_factory.mktemp("trained") / "run", "--config.conditional=false")
 
 
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory) -> pathlib.Path:
-    return trained_in(tmp_path_factory.mktemp("conditional") / "run")
+    return trained_in(HERE, tmp_path_factory.mktemp("conditional") / "run")
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> pathlib.Path:
     """Of a family without styles."""
-    return trained_in(tmp_path_factory.mktemp("plain") / "run", "--steps=1", experiment=TOY)
+    return trained_in(TOY, tmp_path_factory.mktemp("plain") / "run", "--steps=1")
 
 
 def good(answer: Answer) -> Answer:
