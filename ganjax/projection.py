@@ -26,12 +26,13 @@ from ganjax.metrics.lpips import LPIPS, TRUNKS, lpips
 from ganjax.parallel import Program
 from ganjax.report.files import write_atomically
 from ganjax.sampling import Sampler, in_chunks, latents
-from ganjax.steering import CHUNK, Steering, layered, load_arrays
+from ganjax.steering import Steering, layered, load_arrays
 
 Space = Literal["z", "w", "w+"]
 SPACES: tuple[str, ...] = get_args(Space)
 
 STEPS = 500
+CHUNK = 4  # images that are projected at a time
 RATE = 0.1  # of Adam, at most, in deviations of the latent
 RISES, FALLS = 0.05, 0.25  # shares of the steps over which the rate rises from 0, and falls to 0
 WANDER, WANDERS = 0.05, 0.75  # noise on the latent, in lengths of its deviation; the share that it is there

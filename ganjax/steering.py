@@ -25,9 +25,8 @@ from ganjax.errors import RunError, one_line
 from ganjax.gan import Array, Gan, GanState
 from ganjax.parallel import Program
 from ganjax.report.files import write_atomically
-from ganjax.sampling import checked_seeds, in_chunks, latents
+from ganjax.sampling import at_once, checked_seeds, in_chunks, latents
 
-CHUNK = 4  # images at a time: few, so that a single one comes soon
 MAPPED = 64  # latents at a time
 
 NoiseMode = Literal["random", "const", "none"]
@@ -251,7 +250,7 @@ class Steering:
     Args:
       gan: has `styles`.
       state: of the gan, on the host or one device.
-      chunk: images at a time. Between two sizes the last bits may differ.
+      chunk: images at a time; None: `ganjax.sampling.at_once()`. Between two sizes the last bits may differ.
     Attributes:
       layers: L.
       mean: [S], the styles' running mean.
@@ -259,11 +258,11 @@ class Steering:
       ValueError: the generator has no styles.
     """
 
-    def __init__(self, gan: Gan, state: GanState, chunk: int = CHUNK):
+    def __init__(self, gan: Gan, state: GanState, chunk: int | None = None):
         if gan.styles is None:
             raise ValueError("this model's generator has no styles")
         styles = gan.styles
-        self._gan, self._chunk = gan, chunk
+        self._gan, self._chunk = gan, at_once() if chunk is None else chunk
         self._state = jax.device_put(state.replace(opt_state={}))
         self.layers = styles.layers
         self.mean = np.asarray(styles.mean(state), np.float32)

@@ -16,11 +16,10 @@ from ganjax.cli.steered import one_label
 from ganjax.cli.translate import Task, tasks_of, to_float
 from ganjax.data import folder, images
 from ganjax.errors import UsageError, one_line, shortened
-from ganjax.projection import Projector
+from ganjax.projection import CHUNK, Projector
 from ganjax.report import images as pictures
 from ganjax.report.files import write_atomically
 from ganjax.report.progress import Progress
-from ganjax.steering import CHUNK
 
 FILM = 60  # frames at most
 
