@@ -1,7 +1,6 @@
 """NVIDIA's networks: what is read of a file, that ours give the same, and what is refused."""
 
 import contextlib
-import importlib.util
 import io
 import os
 import pickle
@@ -373,8 +372,7 @@ def test_the_same_with_other_settings(tmp_path, settings):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="writes tensors with PyTorch")
 def test_tensors_as_torch_writes_them(tmp_path):
-    import torch
+    torch = pytest.importorskip("torch", reason="PyTorch writes the tensors that this test reads")
 
     compared(tmp_path, as_tensor=lambda array: torch.nn.Parameter(torch.tensor(array), requires_grad=False))

@@ -150,7 +150,7 @@ def minibatch_deviation(x: Tensor, group: int | None) -> Tensor:
 def discriminator(module: Any, image: Tensor, labels: Tensor | None) -> Tensor:
     """[n, C, H, W], one-hot labels -> [n]."""
     architecture = module.modules["b4"].attributes["architecture"]
-    x: Tensor | None = None
+    x: Any = None
     names = sorted((name for name in module.modules if name.startswith("b")), key=lambda name: -int(name[1:]))
     for name in names[:-1]:
         block = module.modules[name]
@@ -159,14 +159,12 @@ def discriminator(module: Any, image: Tensor, labels: Tensor | None) -> Tensor:
             x = seen if x is None else x + seen
         if architecture == "skip":
             image = resampled(image, array(block, "resample_filter"), down=2, padding=(1, 1))
-        assert x is not None
         if architecture == "resnet":
             shortcut = conv(block.modules["skip"], x, math.sqrt(0.5))
             x = shortcut + conv(block.modules["conv1"], conv(block.modules["conv0"], x), math.sqrt(0.5))
         else:
             x = conv(block.modules["conv1"], conv(block.modules["conv0"], x))
     last = module.modules["b4"].modules
-    assert x is not None
     if "fromrgb" in last:
         x = x + conv(last["fromrgb"], image)
     x = conv(last["conv"], minibatch_deviation(x, last["mbstd"].attributes["group_size"]))
