@@ -25,8 +25,11 @@ class Config(CycleRecipe):
         64, "height and width, or one for both; none: as the images are", minimum=1, maximum=4096
     )
     held_out_by: str = setting("-", "names that are alike up to this text are held out together")
-    batch_size: int = setting(4, "of the global batch", minimum=1, maximum=2**20)
-    steps: int = setting(4000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    batch_size: int = setting(1, "of the global batch", minimum=1, maximum=2**20)
+    jitter: float = setting(
+        0.0, "share by which images grow before they are cropped at random; 0: off", minimum=0.0, maximum=1.0
+    )
+    steps: int = setting(14000, "batches to train on", minimum=1, maximum=2**31 - 1)
     width: int = setting(24, "channels next to the image, of a generator", minimum=1, maximum=65_536)
     discriminator_width: int = setting(32, "channels next to the image", minimum=1, maximum=65_536)
     patch: int = setting(34, "pixels on a side of what a logit sees", choices=(1, 16, 34, 70, 142, 286))

@@ -1,5 +1,6 @@
 """--mode=translate: images of the user's through a trained translator, and a sheet that compares them."""
 
+import collections
 import math
 import os
 import sys
@@ -106,8 +107,9 @@ def tasks_of(path: epath.Path, flag: str = "input") -> list[Task]:
         raise folder.no_images(path)
     stems = [folder.stem(each, path) for each in found]
     # Two of one name, as a.png and a.jpg, keep their endings.
+    counts = collections.Counter(stems)
     names = [
-        stem if stems.count(stem) == 1 else each.relative_to(path).as_posix()
+        stem if counts[stem] == 1 else each.relative_to(path).as_posix()
         for each, stem in zip(found, stems, strict=True)
     ]
     return [Task(each, name) for each, name in zip(found, names, strict=True)]

@@ -38,7 +38,8 @@ class Dataset:
       num_examples: how many images.
       fetch: reads and decodes the examples at given indices; None where only the metadata are known.
       skipped: a line for every damaged image that was met and replaced. Grows as examples are read.
-      names: what the images are called, one each, where they come from files; else there are none.
+      names: what the images are called, one each, where they come from files; else there are none. Of a set
+        from `from_spec` they are known once an example was read.
       resize: how images that were of another size came to this one; see `ganjax.data.load`.
       held_out, held_out_by: what share of the set is its test split, where it has none; likewise.
     """
@@ -163,6 +164,7 @@ def from_spec(spec: Mapping[str, Any], find: Callable[[], Dataset] | None = None
         )
     height, width, channels = spec["image_shape"]
     skipped: list[str] = []
+    called: list[str] = []
     lock = threading.Lock()
 
     @functools.cache
@@ -186,6 +188,7 @@ def from_spec(spec: Mapping[str, Any], find: Callable[[], Dataset] | None = None
         examples = dataset.read(indices)
         with lock:
             skipped.extend(line for line in dataset.skipped if line not in skipped)
+            called.extend(dataset.names[len(called) :])
         return examples
 
     return Dataset(
@@ -197,6 +200,7 @@ def from_spec(spec: Mapping[str, Any], find: Callable[[], Dataset] | None = None
         num_examples=spec["num_examples"],
         fetch=None if find is None else fetch,
         skipped=skipped,
+        names=called,
         **options,
     )
 
@@ -238,8 +242,7 @@ def held_out(dataset: Dataset, share: float, by: str = "") -> np.ndarray:
     Raises:
       UsageError: all images would be held out, or none be left to hold out.
     """
-    names = dataset.names or numbered(dataset.num_examples)
-    names = [name.partition(by)[0] if by else name for name in names]
+    names = alike(dataset.names or numbered(dataset.num_examples), by)
     order = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
     if len(order) < 2:
         raise UsageError(
@@ -248,6 +251,11 @@ def held_out(dataset: Dataset, share: float, by: str = "") -> np.ndarray:
         )
     chosen = set(order[: min(max(round(share * len(order)), 1), len(order) - 1)])
     return np.array([name in chosen for name in names])
+
+
+def alike(names: Sequence[str], by: str = "") -> list[str]:
+    """Names up to this text, where they have it: those that are then the same belong together."""
+    return [name.partition(by)[0] if by else name for name in names]
 
 
 def fetch_arrays(

@@ -4,7 +4,7 @@ of targets; beside what the input itself and the best change of its colours woul
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,10 @@ from ganjax.report.images import to_uint8
 
 RESAMPLES = 10_000  # of the bootstrap
 THUMBNAIL = 8  # pixels on a side of what `pixel_kernel_distance` compares
-FITTED = 512  # training images that the colour map is fitted on, at most
+FITTED = 512  # training images that the colour maps are fitted on, at most
+FITTED_PIXELS = 100_000  # of these, for the least absolute error
+REWEIGHTED = 60  # times, likewise
+ERRORS = ("squared", "absolute")
 
 OF_PAIRS = ("l1", "psnr", "ssim", "lpips")
 OF_PHOTOS = ("segmenter_pixel_accuracy", "segmenter_class_accuracy", "segmenter_class_iou")
@@ -40,18 +43,35 @@ def as_channels(images: Images, channels: int) -> Images:
     return np.concatenate([colour, alpha], axis=-1)
 
 
-def fit_colour_map(inputs: Images, targets: Images) -> np.ndarray:
-    """The affine map of a pixel's channels to its target's that has the least squared error: [C + 1, C'].
+def fit_colour_map(
+    inputs: Images, targets: Images, error: Literal["squared", "absolute"] = "squared"
+) -> np.ndarray:
+    """The affine map of a pixel's channels to its target's that has the least error: [C + 1, C'].
 
-    Over all pixels of all pairs; the last row is what is added.
+    The last row is what is added. Where drawings differ in shape, the least squared error draws colours to
+    their mean, and the least absolute one does not. The latter is found by least squares whose weights are
+    the last residuals' inverses, from 100,000 pixels at most.
     """
-    width = inputs.shape[-1] + 1
-    square, product = np.zeros((width, width)), np.zeros((width, targets.shape[-1]))
-    for a, b in zip(inputs, targets, strict=True):
-        x = _with_one(a)
-        square += x.T @ x
-        product += x.T @ b.reshape(-1, b.shape[-1]).astype(np.float64)
-    return np.linalg.lstsq(square, product, rcond=None)[0]
+    if error == "squared":
+        width = inputs.shape[-1] + 1
+        square, product = np.zeros((width, width)), np.zeros((width, targets.shape[-1]))
+        for a, b in zip(inputs, targets, strict=True):
+            x = _with_one(a)
+            square += x.T @ x
+            product += x.T @ b.reshape(-1, b.shape[-1]).astype(np.float64)
+        return np.linalg.lstsq(square, product, rcond=None)[0]
+    count = int(np.prod(inputs.shape[:-1]))
+    places = np.linspace(0, count - 1, min(count, FITTED_PIXELS)).astype(int)
+    x = _with_one(inputs.reshape(count, -1)[places])
+    y = targets.reshape(count, -1)[places].astype(np.float64)
+    weights = np.ones_like(y)
+    found = np.zeros((x.shape[1], y.shape[1]))
+    for _ in range(REWEIGHTED):
+        for i in range(y.shape[1]):  # each channel has residuals, and so weights, of its own
+            weighted = weights[:, i : i + 1] * x
+            found[:, i] = np.linalg.lstsq(weighted.T @ x, weighted.T @ y[:, i], rcond=None)[0]
+        weights = 1 / np.maximum(np.abs(x @ found - y), 1e-4)
+    return found
 
 
 def mapped(images: Images, colour_map: np.ndarray) -> Images:
@@ -62,16 +82,27 @@ def mapped(images: Images, colour_map: np.ndarray) -> Images:
 
 
 def _with_one(image: np.ndarray) -> np.ndarray:
-    """[H, W, C] -> float64 [H * W, C + 1]."""
+    """[..., C] -> float64 [N, C + 1]."""
     flat = image.reshape(-1, image.shape[-1]).astype(np.float64)
     return np.concatenate([flat, np.ones((len(flat), 1))], axis=1)
 
 
-def bootstrap(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of the mean of values [N], by percentiles of 10,000 resamples (Efron 1979)."""
+def bootstrap(
+    values: np.ndarray, groups: Sequence[str] | None = None, *, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % interval of the mean of values [N], by percentiles of 10,000 resamples (Efron 1979).
+
+    Args:
+      values: [N].
+      groups: to which group each belongs; values of one are alike, and are drawn together. None: each is on
+        its own.
+      seed: of the draws.
+    """
     draw = np.random.default_rng(seed)
-    means = [values[draw.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, [2.5, 97.5])
+    of = np.arange(len(values)) if groups is None else np.unique(list(groups), return_inverse=True)[1]
+    sums, counts = np.bincount(of, values), np.bincount(of)
+    drawn = (draw.integers(len(counts), size=len(counts)) for _ in range(RESAMPLES))
+    low, high = np.percentile([sums[some].sum() / counts[some].sum() for some in drawn], [2.5, 97.5])
     return float(low), float(high)
 
 
@@ -84,12 +115,15 @@ class Held:
       inputs: what was translated.
       targets: images of the other domain; of pairs, the inputs' partners.
       training: gives inputs and targets of training pairs; None where there are no pairs.
+      groups: to which group each of the pairs belongs, as variants of one drawing do; None: they are
+        independent of each other.
     """
 
     direction: str
     inputs: Images
     targets: Images
     training: Callable[[], tuple[Images, Images]] | None = None
+    groups: Sequence[str] | None = None
 
 
 def of_pairs(
@@ -97,17 +131,16 @@ def of_pairs(
 ) -> dict[str, dict[str, Any]]:
     """Distances of translations from their targets, by metric, each beside the same of two baselines.
 
-    The baselines are the input itself ("identity") and the input by the colour map that fits the training
-    pairs best ("colour_map"). `difference` is the mean over the pairs of ours less the baseline's, with its
+    The baselines are the input itself ("identity") and the input by a colour map ("colour_map"): of the two
+    that fit the training pairs best, by squared and by absolute error, the one that is nearer to the held-out
+    targets by this very metric. `difference` is the mean over the pairs of ours less the baseline's, with its
     95 % interval; `better_by` is the share of the baseline's value by which ours is better.
     """
     assert held.training is not None
     channels = held.targets.shape[-1]
-    colour_map = fit_colour_map(*held.training())
-    candidates = {
-        "value": outputs,
-        "identity": as_channels(held.inputs, channels),
-        "colour_map": mapped(held.inputs, colour_map),
+    training = held.training()
+    candidates = {"value": outputs, "identity": as_channels(held.inputs, channels)} | {
+        error: mapped(held.inputs, fit_colour_map(*training, error)) for error in ERRORS
     }
     found: dict[str, dict[str, Any]] = {}
     for name in names:
@@ -116,13 +149,15 @@ def of_pairs(
         if name == "ssim" and min(held.targets.shape[1:3]) < 11:  # its window
             continue
         each = {key: _distances(name, images, held.targets, networks) for key, images in candidates.items()}
+        best = (min if LESS_IS_BETTER[name] else max)(ERRORS, key=lambda error: each[error].mean())
+        each = {"value": each["value"], "identity": each["identity"], "colour_map": each[best]}
         found[name] = {key: _mean(values) for key, values in each.items()}
         for baseline in ("identity", "colour_map"):
             with np.errstate(invalid="ignore"):
                 difference = each["value"] - each[baseline]
             if not np.isfinite(difference).all():  # the PSNR of equal images
                 continue
-            low, high = bootstrap(difference)
+            low, high = bootstrap(difference, held.groups)
             beside = found[name][baseline]
             gain = beside - found[name]["value"] if LESS_IS_BETTER[name] else found[name]["value"] - beside
             found[name][f"than_{baseline}"] = {
@@ -134,7 +169,9 @@ def of_pairs(
         about = {"pairs": len(outputs), "direction": held.direction, "values": "[-1, 1]"}
         if name == "lpips":
             about["lpips"] = {"network": networks["lpips"].network, "sha256": networks["lpips"].sha256}
-        found[name]["protocol"] = about | {"resamples": RESAMPLES, "interval": "95 %, bootstrap over pairs"}
+        about |= {"colour_map": f"least {best} error", "resamples": RESAMPLES}
+        over = "pairs" if held.groups is None else f"{len(set(held.groups))} groups of pairs"
+        found[name]["protocol"] = about | {"interval": f"95 %, bootstrap over {over}"}
     return found
 
 

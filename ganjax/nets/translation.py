@@ -119,7 +119,8 @@ class PatchDiscriminator(nn.Module):
     Attributes:
       patch: pixels on a side of what a logit sees, of `PATCHES`.
       width: channels of the first convolution; twice as many at each following one, up to 8 times.
-      norm: "batch", "instance" or "none"; an instance norm has no parameters.
+      norm: "batch", "instance" or "none".
+      affine: an instance norm has scales and shifts, as a batch norm always has.
       dtype: for compute, up to the logits.
       axis_name: of an enclosing `pmap` whose devices' batches share their statistics.
     """
@@ -127,6 +128,7 @@ class PatchDiscriminator(nn.Module):
     patch: int = 70
     width: int = 64
     norm: str = "batch"
+    affine: bool = False
     dtype: jnp.dtype | None = None
     axis_name: str | None = None
 
@@ -141,7 +143,7 @@ class PatchDiscriminator(nn.Module):
         check_choice("norm", self.norm, ("batch", "instance", "none"))
 
         def normed(x: jax.Array) -> jax.Array:
-            if self.norm == "instance":
+            if self.norm == "instance" and not self.affine:
                 return InstanceNorm(dtype=self.dtype)(x)
             return image_norm(x, kind=self.norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
 

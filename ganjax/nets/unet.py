@@ -30,7 +30,8 @@ class UNet(nn.Module):
       stages: how often the size halves.
       width: channels at half the image's size; twice as many at each halving, up to 8 times.
       dropout: rate.
-      dropout_stages: of the decoder, from the innermost on, that have dropout.
+      dropout_stages: of the decoder, from the innermost on, that have dropout; None: 3 of 8 stages and 2 of
+        7, as the paper's authors have it, and 1 of fewer.
       norm: "batch", by the running statistics in evaluation; "instance", which batch normalisation is where
         a batch is one image; or "none".
       dtype: for compute.
@@ -41,7 +42,7 @@ class UNet(nn.Module):
     stages: int = 8
     width: int = 64
     dropout: float = 0.5
-    dropout_stages: int = 3
+    dropout_stages: int | None = None
     norm: str = "batch"
     dtype: jnp.dtype | None = None
     axis_name: str | None = None
@@ -75,9 +76,11 @@ class UNet(nn.Module):
             x = x if bare else norm(x)
             skips.append(x)
         x = skips.pop()
+        dropped = self.dropout_stages
+        dropped = min(max(self.stages - 5, 1), 3) if dropped is None else dropped
         for stage, features in enumerate(reversed(widths[:-1])):
             x = norm(up(features, use_bias=plain)(nn.relu(x)))
-            if stage < self.dropout_stages:
+            if stage < dropped:
                 x = Dropout(self.dropout)(x, keys)
             x = jnp.concatenate([x, skips.pop()], axis=-1)
         x = up(self.channels)(nn.relu(x))

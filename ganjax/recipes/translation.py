@@ -12,6 +12,7 @@ import optax
 
 from ganjax import augment, data, losses, optim
 from ganjax.config import setting
+from ganjax.data.dataset import alike
 from ganjax.data.domains import Divide, by_channels
 from ganjax.errors import UsageError
 from ganjax.families import cycle, translation
@@ -95,8 +96,8 @@ class TranslationRecipe:
         dataset = getattr(self, "dataset", "")
         if dataset and self.domain_a:
             raise ValueError(
-                f"--config.dataset={dataset}: expected none beside domain_a={self.domain_a}; "
-                "leave it out, or say --config.domain_a= --config.domain_b="
+                f"--config.dataset={dataset}: expected none beside domain_a={self.domain_a}; say "
+                "--config.dataset= with nothing behind it, or leave out the domains"
             )
         if bool(self.domain_a) != bool(self.domain_b):
             here, missing = ("domain_a", "domain_b") if self.domain_a else ("domain_b", "domain_a")
@@ -278,7 +279,7 @@ class PairedRecipe(TranslationRecipe):
             dtype=self.compute_dtype,
         )
         discriminator = PatchDiscriminator(
-            self.patch, self.discriminator_width, self.norm, dtype=self.compute_dtype
+            self.patch, self.discriminator_width, self.norm, affine=True, dtype=self.compute_dtype
         )
         gan = translation.translation(
             generator,
@@ -306,7 +307,9 @@ class PairedRecipe(TranslationRecipe):
 
         def held_sides(most: int) -> dict[str, metrics.Held]:
             both = sides(most)
-            return {self.direction: metrics.Held(self.direction, both[source], both[target], training)}
+            groups = alike(held.dataset.names, self.held_out_by)[:most] if self.held_out_by else None
+            pairs = metrics.Held(self.direction, both[source], both[target], training, groups or None)
+            return {self.direction: pairs}
 
         return self.experiment(
             gan,
@@ -346,9 +349,9 @@ class MadePairsRecipe(PairedRecipe):
     channels: tuple[int, int] = setting((1, 3), "of A's images, 1, and of B's", choices=(1, 3, 4))
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.domain_a:
             raise ValueError(f"--config.domain_a={self.domain_a}: A is made of B here; name a dataset")
+        super().__post_init__()
         if self.channels[0] != 1 or self.channels[1] == 1:
             raise ValueError(
                 f"--config.channels={self.channels}: expected 1,3 or 1,4, as A is made of colours"

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -43,7 +45,25 @@ def test_an_affine_change_of_colours_is_found():
     np.testing.assert_allclose(mapped(inputs, found), targets, atol=1e-5)
     assert np.abs(mapped(inputs, 100 * found)).max() == 1
     flat = np.full((2, 4, 4, 3), 0.5, np.float32)  # of which no map is the only one
-    np.testing.assert_allclose(mapped(flat, fit_colour_map(flat, flat)), flat, atol=1e-6)
+    for error in ("squared", "absolute"):
+        np.testing.assert_allclose(mapped(flat, fit_colour_map(flat, flat, error)), flat, atol=1e-6)
+
+
+def test_the_least_absolute_error_is_less_than_that_of_any_other_map():
+    """Of drawings that agree in colour and differ in shape, where least squares gives up on the colours."""
+    inputs = np.where(images(8, 1) < 0.5, np.float32(0.9), np.float32(-0.8)) * np.ones(3, np.float32)
+    targets = np.where(images(8, 1) < 0.5, inputs, np.float32(0.9))
+
+    def error_of(colour_map):
+        return np.abs(mapped(inputs, colour_map) - targets).mean()
+
+    least = fit_colour_map(inputs, targets, "absolute")
+    squared = fit_colour_map(inputs, targets)
+    identity = np.concatenate([np.eye(3), np.zeros((1, 3))])
+    assert error_of(least) < error_of(squared) - 0.01
+    assert error_of(least) <= error_of(identity) + 1e-3
+    for _ in range(20):
+        assert error_of(least) <= error_of(least + DRAW.normal(0, 0.05, least.shape)) + 1e-3
 
 
 def test_the_bootstrap_interval():
@@ -54,6 +74,19 @@ def test_the_bootstrap_interval():
     assert (low, high) == pytest.approx(
         (values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.03
     )
+
+
+def test_the_interval_of_values_that_come_in_groups():
+    """Copies add no certainty: the interval is that of one value a group, however many copies it has."""
+    values = np.random.default_rng(1).normal(3, 2, 100)
+    groups = [str(i) for i in range(100) for _ in range(9)]
+    copies = np.repeat(values, 9)
+    assert bootstrap(copies, groups) == pytest.approx(bootstrap(values), abs=0.03)
+    low, high = bootstrap(copies)
+    assert high - low < 0.5 * np.subtract(*bootstrap(copies, groups)[::-1])
+    unequal = np.concatenate([np.zeros(50), np.ones(2)])  # the mean is over values, not over groups
+    low, high = bootstrap(unequal, ["a"] * 50 + ["b"] * 2)
+    assert (low, high) == (0.0, 1.0)
 
 
 def test_pairs_beside_their_baselines():
@@ -68,8 +101,18 @@ def test_pairs_beside_their_baselines():
     assert found["l1"]["than_identity"]["high"] < 0 < found["psnr"]["than_identity"]["low"]
     error = np.mean((outputs - targets).astype(np.float64) ** 2, axis=(1, 2, 3))
     assert found["psnr"]["value"] == pytest.approx(np.mean(10 * np.log10(4 / error)), rel=1e-5)
-    # The map can't do worse than the identity where both are measured by what it is fitted to.
+    # The maps can't do worse than the identity where both are measured by what one of them is fitted to.
     assert found["psnr"]["colour_map"] > found["psnr"]["identity"]
+    assert found["l1"]["colour_map"] < found["l1"]["identity"]
+    assert found["l1"]["protocol"]["colour_map"] == "least absolute error"
+    assert found["psnr"]["protocol"]["colour_map"] == "least squared error"
+    assert found["l1"]["protocol"]["interval"] == "95 %, bootstrap over pairs"
+    grouped = held(inputs, targets)
+    grouped = dataclasses.replace(grouped, groups=["a", "a", "b", "b", "c", "c"])
+    again = of_pairs(grouped, outputs, {})["l1"]
+    assert again["protocol"]["interval"] == "95 %, bootstrap over 3 groups of pairs"
+    assert again["than_identity"]["difference"] == found["l1"]["than_identity"]["difference"]
+    assert again["than_identity"]["low"] != found["l1"]["than_identity"]["low"]
 
 
 def test_a_perfect_translation_has_no_finite_psnr():

@@ -4,9 +4,10 @@ import importlib
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 
-from ganjax import config, loop
+from ganjax import config, data, loop
 from ganjax.errors import UsageError
 from ganjax.recipes.translation import stages_for
 
@@ -21,7 +22,12 @@ def built(name, **changes):
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("pix2pix_facades", {"domain_a": "x"}, "dataset=random: expected none beside domain_a=x"),
+        (
+            "pix2pix_facades",
+            {"domain_a": "x"},
+            "dataset=random: expected none beside domain_a=x; say --config",
+        ),
+        ("pix2pix_edges", {"domain_a": "x"}, "domain_a=x: A is made of B here"),
         ("pix2pix_facades", {"dataset": ""}, "dataset= is missing"),
         (
             "pix2pix_facades",
@@ -60,6 +66,27 @@ def test_directions_and_channels():
     assert pools["A"].images.shape == (12, 8, 8, 1)
     assert pools["B"].images.shape == (12, 8, 8, 3)
     assert not loop.abstract_state(built("cyclegan_horse2zebra", pool_size=0), 0).carry
+
+
+def test_what_is_held_out_together_is_measured_together(tmp_path):
+    """By names up to the text that the experiment names, also where the set is loaded from its record."""
+    names = [f"{letter}-{i}" for letter in "abcd" for i in range(3)]
+    for side in ("a", "b"):
+        (tmp_path / side).mkdir()
+        for name in names:
+            PIL.Image.new("RGB", (16, 16)).save(tmp_path / side / f"{name}.png")
+
+    def from_record(name, **options):
+        found = data.load(name, **options)
+        return data.from_spec(found.spec(), lambda: found, **found.options())
+
+    folders = {"domain_a": str(tmp_path / "a"), "domain_b": str(tmp_path / "b"), "held_out": 0.5}
+    module = importlib.import_module("experiments.pix2pix_emoji")
+    changes = module.TINY | folders | {"dataset": "", "held_out_by": "-"}
+    settings = config.override(module.Config(), changes, experiment="x")
+    outputs = np.zeros((6, 16, 16, 3), np.float32)
+    found = module.build(settings, from_record).judge.results({"AtoB": outputs}, None, {})
+    assert found["l1"]["protocol"]["interval"] == "95 %, bootstrap over 2 groups of pairs"
 
 
 def test_nothing_held_out():
