@@ -13,7 +13,8 @@ A batch is gone through in `--config.accumulate` micro-batches, whose batch stat
 images in each over all devices, unless you say otherwise. Name class folders, or a set of TensorFlow
 Datasets:
 
-    python run.py --experiment=biggan_128 --config.dataset=./animals --config.batch_size=256
+    python run.py --experiment=biggan_128 --config.dataset=./animals --config.batch_size=256 \\
+        --config.accumulate=1
 
 `--mode=sample --truncation=0.5` gives up variety for fidelity.
 """

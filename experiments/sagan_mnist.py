@@ -23,7 +23,7 @@ class Config(ResidualRecipe):
     image_size: int | tuple[int, int] | None = setting(
         28, "height and width: 28, 32, 64, 128 or 256", minimum=1, maximum=4096
     )
-    steps: int = setting(12000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(8000, "batches to train on", minimum=1, maximum=2**31 - 1)
     latent_size: int = setting(64, "entries of a latent", minimum=1, maximum=65_536)
     generator_learning_rate: float = setting(2.5e-4, "of the generator", above=0.0)
     discriminator_learning_rate: float = setting(1e-3, "of the discriminator", above=0.0)

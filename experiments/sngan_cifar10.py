@@ -5,7 +5,9 @@
 Miyato et al. 2018, "Spectral normalization for generative adversarial networks", table 4 and section 4:
 every layer of the discriminator is spectrally normalised, hinge loss, five discriminator steps to one of
 the generator, Adam at 2e-4 with betas of 0 and 0.9, rates that fall to 0 on a line. A step here is one of
-the discriminator; the paper's 100,000 generator steps are the default. The averaged generator is ours.
+the discriminator; the paper's 100,000 generator steps are the default. The averaged generator is ours. (Its
+authors' code gives the generator twice the discriminator's batch, with latents of its own, and half as many
+steps; here both see the same batch.)
 """
 
 import dataclasses

@@ -10,6 +10,7 @@ the discriminator's features. `--config.conditioning=auxiliary` makes it an AC-G
 """
 
 import dataclasses
+from typing import Literal
 
 from ganjax import data
 from ganjax.config import setting
@@ -32,6 +33,9 @@ class Config(ResidualRecipe):
     discriminator_steps: int = setting(5, "steps of the discriminator to one of the generator", minimum=1)
     discriminator_width: int = setting(32, "channels, by the plan's multiples", minimum=1, maximum=4096)
     spectral_generator: bool = setting(False, "the generator is spectrally normalised too")
+    initialiser: Literal["glorot", "glorot_sqrt2", "orthogonal"] = setting(
+        "glorot_sqrt2", "of kernels; glorot_sqrt2: in blocks, but for shortcuts, times sqrt(2)"
+    )
 
 
 TINY = {

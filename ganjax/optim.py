@@ -154,21 +154,23 @@ def warmup(schedule: float | Schedule, steps: int) -> Schedule:
     return warmed
 
 
-def ema_decay(decay: float, *, start: int = 0, ramp: bool = True) -> Schedule:
+def ema_decay(decay: float, *, start: int = 0, ramp: bool = True, every: int = 1) -> Schedule:
     """The decay of a moving average, by step.
 
     Args:
       decay: reached in the end, in [0, 1).
       start: until this step the average follows the parameters (decay 0).
-      ramp: begin with (1 + t) / (10 + t), t steps after `start`, so that the average of a short run is
-        not dominated by its first parameters.
+      ramp: begin with (1 + t) / (10 + t), t of the average's own steps after `start`, so that the average of
+        a short run is not dominated by its first parameters.
+      every: the average is of what moves, and it with that, on one of so many steps.
     """
     if not 0.0 <= decay < 1.0:
         raise ValueError(f"decay={decay}: expected a number in [0, 1)")
 
     def schedule(step: jax.Array) -> jax.Array:
         since = jnp.asarray(step - start, jnp.float32)
-        ramped = jnp.minimum(decay, (1.0 + since) / (10.0 + since)) if ramp else decay
+        own = since / every
+        ramped = jnp.minimum(decay, (1.0 + own) / (10.0 + own)) if ramp else decay
         return jnp.where(since < 0, 0.0, ramped)
 
     return schedule

@@ -22,7 +22,7 @@ from jax import lax
 from ganjax import random
 from ganjax.errors import RunError
 from ganjax.gan import Array, Gan, GanState, Tree
-from ganjax.metrics.lpips import LPIPS, TRUNKS, lpips
+from ganjax.metrics.lpips import LPIPS, TRUNKS, lpips, reduced
 from ganjax.parallel import Program
 from ganjax.report.files import write_atomically
 from ganjax.sampling import Sampler, in_chunks, latents
@@ -40,7 +40,6 @@ NOISE_WEIGHT = 1e5
 SHORTLIST = 16  # draws that are compared by `Distance`, those nearest by pixels
 DRAWN_PIXELS = 1 << 22  # of all draws together, by default
 MEASURED = 4096  # latents by which the deviation of styles is measured
-LARGEST = 256  # pixels of the shorter side that LPIPS is given
 
 
 class Distance(NamedTuple):
@@ -74,17 +73,12 @@ def of_lpips(network: LPIPS, shape: tuple[int, ...]) -> Distance:
         raise ValueError(
             f"images of {height}x{width}: LPIPS by {network.network} takes at least {smallest} pixels a side"
         )
-    factor = max(min(height, width) // LARGEST, 1)
 
     def seen(x: Array) -> Array:
         if x.shape[-1] == 4:
             alpha = (x[..., 3:] + 1) / 2
             x = x[..., :3] * alpha + (1 - alpha)
-        if factor == 1:
-            return x
-        x = x[:, : height // factor * factor, : width // factor * factor]
-        n, rows, columns, channels = x.shape
-        return x.reshape(n, rows // factor, factor, columns // factor, factor, channels).mean((2, 4))
+        return reduced(x)
 
     return Distance("lpips", lambda params, x, y: lpips(params, seen(x), seen(y)), network.params)
 

@@ -100,7 +100,8 @@ class Sampler:
 
         # Of another shape it is another program.
         shapes = tuple((x.shape[1:], x.dtype) for x in jax.tree.leaves(inputs))
-        program = (jax.tree.structure(inputs), shapes, tuple(sorted(options.items())), tuple(sorted(numbers)))
+        forms = jax.tree.structure(inputs), jax.tree.structure(state)
+        program = (forms, shapes, tuple(sorted(options.items())), tuple(sorted(numbers)))
         if program not in self._programs:
             self._programs[program] = Program(jax.jit(draw))
         draw_chunk = self._programs[program]

@@ -106,6 +106,13 @@ def test_ema_decay_ramps_from_its_start(transform):
     np.testing.assert_allclose(list(values.values()), list(expected.values()), rtol=1e-6)
 
 
+def test_the_ramp_counts_the_steps_of_what_is_averaged():
+    """A player that moves on every fifth step has an average as young as one that moves on each."""
+    schedule, own = optim.ema_decay(0.999, start=10, every=5), optim.ema_decay(0.999)
+    values = [float(schedule(jnp.int32(10 + 5 * t))) for t in (0, 1, 300, 20_000)]
+    np.testing.assert_allclose(values, [float(own(jnp.int32(t))) for t in (0, 1, 300, 20_000)], rtol=1e-6)
+
+
 def test_ema_decay_without_a_ramp():
     schedule = optim.ema_decay(0.999, start=3, ramp=False)
     values = [float(schedule(jnp.int32(step))) for step in range(5)]

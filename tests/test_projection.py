@@ -44,7 +44,7 @@ def test_what_lpips_sees(monkeypatch):
         of_lpips(network, (8, 12, 1))
     seen = []
     monkeypatch.setattr(projection, "lpips", lambda params, x, y: seen.append(np.asarray(x)))
-    monkeypatch.setattr(projection, "LARGEST", 8)
+    monkeypatch.setattr("ganjax.metrics.lpips.REDUCED", 8)
     image = np.full((1, 16, 18, 4), -1.0, np.float32)  # black
     image[..., 3] = 0.0  # half transparent
     given = jnp.asarray(image)

@@ -75,6 +75,11 @@ def test_the_papers_sizes_are_the_defaults(name, size, generator, discriminator)
             "classification=2.0: .* nothing with conditioning=projection",
         ),
         ("sagan_mnist", {"conditioning": "film"}, "conditioning"),
+        (
+            "sagan_mnist",
+            {"conditioning": "auxiliary", "mismatched": 0.5},
+            "mismatched=0.5: expected 0, as with conditioning=auxiliary",
+        ),
     ],
 )
 def test_settings_that_do_not_fit(name, settings, message):

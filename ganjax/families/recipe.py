@@ -281,7 +281,9 @@ class Recipe:
     def average(self, batch_size: int) -> optim.Schedule | None:
         """The decay of the averaged generator by step; None: there is none."""
         del batch_size
-        return optim.ema_decay(self.ema_decay, start=self.ema_start) if self.ema_decay else None
+        if not self.ema_decay:
+            return None
+        return optim.ema_decay(self.ema_decay, start=self.ema_start, every=self.discriminator_steps)
 
     def adaptive(self, batch_size: int) -> Adaptive | None:
         """An augmentation that follows the discriminator; None: there is none."""

@@ -149,6 +149,22 @@ def lpips(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
     return total
 
 
+REDUCED = 256  # pixels of the shorter side, or up to twice as many
+
+
+def reduced(x: Any) -> Any:
+    """Images [n, H, W, C] as they are up to 511 pixels on the shorter side; larger ones by means over blocks,
+    so that it has at least 256. What is left over at the border falls off. StyleGAN's path length and
+    projection are measured so, as the network was trained at such sizes."""
+    n, height, width, channels = x.shape
+    factor = max(min(height, width) // REDUCED, 1)
+    if factor == 1:
+        return x
+    rows, columns = height // factor, width // factor
+    x = x[:, : rows * factor, : columns * factor]
+    return x.reshape(n, rows, factor, columns, factor, channels).mean((2, 4))
+
+
 def _kind(params: Params) -> str:
     return "alexnet" if len(params["network"]) == len(TRUNKS["alexnet"].kernels) else "vgg16"
 

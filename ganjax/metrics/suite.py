@@ -21,7 +21,7 @@ from ganjax import errors
 from ganjax.metrics import diversity, frechet, kernel, manifold, path_length, pixels, scores
 from ganjax.metrics.classifier import Classifier
 from ganjax.metrics.inception import DIM, Inception
-from ganjax.metrics.lpips import LPIPS
+from ganjax.metrics.lpips import LPIPS, REDUCED, reduced
 from ganjax.metrics.sets import CHUNK, Images, digest
 from ganjax.report.files import write_atomically
 
@@ -411,7 +411,8 @@ def _of_network(network: str, names: Mapping[str, str]) -> list[Metric]:
         def compute(subject: Subject) -> dict[str, Any]:
             key = network, function.__name__
             found = subject.once(key, lambda: function(*_as_many(subject, network), k=k))
-            return {"value": getattr(found, which)}
+            images = min(subject.side(side).count for side in SIDES)
+            return {"value": getattr(found, which), "images": images}
 
         return compute
 
@@ -421,6 +422,12 @@ def _of_network(network: str, names: Mapping[str, str]) -> list[Metric]:
 
     def frechet_distance_by_class(subject: Subject) -> dict[str, Any]:
         generated, real = ((subject.features(side, network), subject.labels(side)) for side in SIDES)
+        fewest = min(np.bincount(labels).min() for _, labels in (generated, real))
+        if fewest <= generated[0].shape[1]:
+            subject.say(
+                f"warning: {names['frechet_by_class']} of {fewest} images of a class, not more than its "
+                f"{generated[0].shape[1]} features, is much too large"
+            )
         found = scores.frechet_distance_by_class(*generated, *real, subject.real.num_classes)
         return {"value": found.value, "per_class": found.per_class.tolist()}
 
@@ -606,16 +613,23 @@ def _perceptual_path_length(subject: Subject, space: str = "z") -> dict[str, Any
         assert generator.mapped is not None
         assert generator.draw_styles is not None
         ends, draw = [generator.mapped(end, labels) for end in ends], generator.draw_styles
+    measure = subject.perceptual().distances
     found = path_length.perceptual_path_length(
         draw,
-        subject.perceptual().distances,
+        lambda x, y: measure(reduced(x), reduced(y)),
         *ends,
         space=space,
         labels=labels,
         batch=generator.batch,
         seed=subject.seed,
     )
-    return {"value": found.value, "std": found.std_error, "paths": count, "kept": found.kept}
+    return {
+        "value": found.value,
+        "std": found.std_error,
+        "paths": count,
+        "kept": found.kept,
+        "largest": f"{REDUCED} pixels",
+    }
 
 
 def _drawn_labels(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -757,7 +771,7 @@ def measure(subject: Subject, names: Iterable[str]) -> dict[str, dict[str, Any]]
         protocol: dict[str, Any] = {"samples": subject.generated.count, "seed": subject.seed}
         if "real" in metric.sides:
             about = {f"real_{key}": value for key, value in subject.real.about.items()}
-            protocol |= about | {"real_count": subject.real.count}
+            protocol |= about | {"real_count": subject.real.count or None}  # a file may not tell
         for network in dict.fromkeys(need.network for need in metric.needs):
             protocol |= subject.network(network).about
         if metric.network == "lpips":

@@ -33,17 +33,19 @@ class UpsampleConv(nn.Module):
       kernel_size: (KH, KW), both odd.
       use_bias: adds a bias [F].
       dtype: for compute.
+      kernel_init: Glorot's, uniform, by default.
     """
 
     features: int
     kernel_size: tuple[int, int] = (3, 3)
     use_bias: bool = False
     dtype: jnp.dtype | None = None
+    kernel_init: nn.initializers.Initializer = _glorot
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[n, H, W, C] -> [n, 2 * H, 2 * W, features]."""
-        kernel = self.param("kernel", _glorot, (*self.kernel_size, x.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,)) if self.use_bias else None
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         return add_bias(upsample_conv(x, kernel), bias)

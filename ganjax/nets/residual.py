@@ -104,6 +104,7 @@ class Style(NamedTuple):
       dtype: for compute.
       axis_name: see `BatchNorm`.
       num_classes: of labels that norms are given; 0: they are given a vector, or nothing.
+      block_init: of kernels in blocks but for shortcuts, where it is another; not of bottlenecks.
     """
 
     spectral: bool
@@ -111,6 +112,12 @@ class Style(NamedTuple):
     dtype: jnp.dtype | None
     axis_name: str | None = None
     num_classes: int = 0
+    block_init: nn.initializers.Initializer | None = None
+
+    @property
+    def in_block(self) -> "Style":
+        """That of what is in a block."""
+        return self._replace(kernel_init=self.block_init or self.kernel_init)
 
 
 class Convolution(nn.Module):
@@ -173,11 +180,11 @@ class UpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array | None, *, train: bool) -> jax.Array:
-        style = self.style
+        style, inner = self.style, self.style.in_block
         y = _activated(style, x, condition, train=train, name="norm_0")
-        y = Convolution(self.features, style, resample="up", use_bias=False, name="conv_0")(y, train=train)
+        y = Convolution(self.features, inner, resample="up", use_bias=False, name="conv_0")(y, train=train)
         y = _activated(style, y, condition, train=train, name="norm_1")
-        y = Convolution(self.features, style, name="conv_1")(y, train=train)
+        y = Convolution(self.features, inner, name="conv_1")(y, train=train)
         shortcut = Convolution(self.features, style, 1, name="shortcut")(x, train=train)
         return y + upsample(shortcut)
 
@@ -196,10 +203,10 @@ class DownBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        y = x if self.first else nn.relu(x)
-        y = nn.relu(Convolution(self.features, self.style, name="conv_0")(y, train=train))
+        y, inner = x if self.first else nn.relu(x), self.style.in_block
+        y = nn.relu(Convolution(self.features, inner, name="conv_0")(y, train=train))
         resample = "down" if self.down else "none"
-        y = Convolution(self.features, self.style, resample=resample, name="conv_1")(y, train=train)
+        y = Convolution(self.features, inner, resample=resample, name="conv_1")(y, train=train)
         x = downsample(x) if self.down else x
         if self.down or x.shape[-1] != self.features:
             x = Convolution(self.features, self.style, 1, name="shortcut")(x, train=train)
@@ -277,6 +284,7 @@ class ResidualGenerator(nn.Module):
       kernel_init: of kernels and the shared embedding.
       dtype: for compute.
       axis_name: of an enclosing `pmap` whose devices' batches share their statistics.
+      block_init: see `Style`.
     """
 
     image_shape: tuple[int, int, int]
@@ -289,6 +297,7 @@ class ResidualGenerator(nn.Module):
     kernel_init: nn.initializers.Initializer = _glorot
     dtype: jnp.dtype | None = None
     axis_name: str | None = None
+    block_init: nn.initializers.Initializer | None = None
 
     @nn.compact
     def __call__(self, latents: jax.Array, labels: jax.Array | None = None, *, train: bool) -> jax.Array:
@@ -303,7 +312,7 @@ class ResidualGenerator(nn.Module):
         if self.embedding and not self.num_classes:
             raise ValueError(f"embedding={self.embedding}: it is of labels, and num_classes is 0")
         of_tables = 0 if self.embedding else self.num_classes
-        style = Style(self.spectral, self.kernel_init, self.dtype, self.axis_name, of_tables)
+        style = Style(self.spectral, self.kernel_init, self.dtype, self.axis_name, of_tables, self.block_init)
         first, conditions = self._conditions(latents, labels, len(plan.generator))
         channels = [multiple * self.width for multiple in plan.generator]
         x = _dense(style, plan.base**2 * channels[0], first, train=train, name="dense")
@@ -363,6 +372,7 @@ class ResidualDiscriminator(nn.Module):
       spectral: kernels are spectrally normalised, and the label's embedding that is projected.
       kernel_init: of kernels and that embedding.
       dtype: for compute, up to the features.
+      block_init: see `Style`.
     """
 
     num_classes: int = 0
@@ -373,6 +383,7 @@ class ResidualDiscriminator(nn.Module):
     spectral: bool = True
     kernel_init: nn.initializers.Initializer = _glorot
     dtype: jnp.dtype | None = None
+    block_init: nn.initializers.Initializer | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, labels: jax.Array | None = None, *, train: bool) -> jax.Array:
@@ -385,7 +396,7 @@ class ResidualDiscriminator(nn.Module):
         check_choice("conditioning", self.conditioning, CONDITIONING)
         _check_attention(self.attention, images.shape[1:])
         check_labels(self.num_classes, labels)
-        style = Style(self.spectral, self.kernel_init, self.dtype)
+        style = Style(self.spectral, self.kernel_init, self.dtype, block_init=self.block_init)
         x = images.astype(self.dtype or images.dtype)
         if labels is not None and self.conditioning == "concatenation":
             height, width = x.shape[1:3]

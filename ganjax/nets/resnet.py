@@ -1,7 +1,8 @@
 """The residual networks of SNGAN for small images (Miyato et al. 2018, "Spectral normalization for
 generative adversarial networks", table 4; the blocks are those of Gulrajani et al. 2017).
 
-The paper states no initialisation: kernels are Glorot uniform. A 1x1 convolution commutes with nearest
+The paper states no initialisation: kernels are Glorot uniform, those of the blocks' 3x3 convolutions times
+sqrt(2), as its authors' code has it. A 1x1 convolution commutes with nearest
 upsampling and with mean pooling, so shortcuts run theirs on the smaller of the two sizes; a convolution that
 batch normalisation follows has no bias.
 """
@@ -28,6 +29,7 @@ from ganjax.nets.conditional import check_image_shape
 from ganjax.nets.parts import UpsampleConv, check_choice, head, normalised
 
 _glorot = nn.initializers.glorot_uniform()
+_larger = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")  # Glorot's times sqrt(2)
 
 
 class ConvPool(nn.Module):
@@ -39,7 +41,7 @@ class ConvPool(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        kernel = self.param("kernel", _glorot, (3, 3, x.shape[-1], self.features))
+        kernel = self.param("kernel", _larger, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         if self.spectral:
             kernel = spectrally_normalised(self, kernel, train=train)
@@ -63,9 +65,9 @@ class UpBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         y = nn.relu(BatchNorm(dtype=self.dtype, axis_name=self.axis_name)(x, train=train))
-        y = UpsampleConv(self.features, dtype=self.dtype)(y)
+        y = UpsampleConv(self.features, dtype=self.dtype, kernel_init=_larger)(y)
         y = nn.relu(BatchNorm(dtype=self.dtype, axis_name=self.axis_name)(y, train=train))
-        y = Conv(self.features, (3, 3), kernel_init=_glorot, dtype=self.dtype)(y)
+        y = Conv(self.features, (3, 3), kernel_init=_larger, dtype=self.dtype)(y)
         shortcut = Conv(self.features, (1, 1), kernel_init=_glorot, dtype=self.dtype, name="shortcut")(x)
         return y + upsample(shortcut)
 
@@ -80,9 +82,10 @@ def _convolved(
     dtype: jnp.dtype | None,
     name: str | None = None,
 ) -> jax.Array:
+    options: Any = {"kernel_init": _glorot if size == (1, 1) else _larger, "dtype": dtype, "name": name}
     if spectral:
-        return SpectralConv(features, size, kernel_init=_glorot, dtype=dtype, name=name)(x, train=train)
-    return Conv(features, size, kernel_init=_glorot, dtype=dtype, name=name)(x)
+        return SpectralConv(features, size, **options)(x, train=train)
+    return Conv(features, size, **options)(x)
 
 
 class DownBlock(nn.Module):

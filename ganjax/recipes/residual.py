@@ -14,9 +14,14 @@ from ganjax.gan import Experiment
 from ganjax.nets.residual import ResidualDiscriminator, ResidualGenerator, latent_parts
 from ganjax.regularizers import WeightPenalty
 
-_INITIALISERS: dict[str, nn.initializers.Initializer] = {
-    "glorot": nn.initializers.glorot_uniform(),
-    "orthogonal": nn.initializers.orthogonal(),
+# Of kernels, and of those in blocks where they are another: SNGAN's code has these larger.
+_INITIALISERS: dict[str, tuple[nn.initializers.Initializer, nn.initializers.Initializer | None]] = {
+    "glorot": (nn.initializers.glorot_uniform(), None),
+    "glorot_sqrt2": (
+        nn.initializers.glorot_uniform(),
+        nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"),
+    ),
+    "orthogonal": (nn.initializers.orthogonal(), None),
 }
 
 
@@ -45,7 +50,9 @@ class ResidualRecipe(ImageRecipe):
     attention: int = setting(0, "side of the maps with self-attention; 0: without", minimum=0)
     deep: bool = setting(False, "BigGAN-deep's blocks")
     spectral_generator: bool = setting(True, "the generator is spectrally normalised too")
-    initialiser: Literal["glorot", "orthogonal"] = setting("glorot", "of kernels")
+    initialiser: Literal["glorot", "glorot_sqrt2", "orthogonal"] = setting(
+        "glorot", "of kernels; glorot_sqrt2: in blocks, but for shortcuts, times sqrt(2)"
+    )
     standing_statistics: int = setting(
         0, "batches whose statistics samples are drawn with, when trained; 0: running ones", minimum=0
     )
@@ -56,6 +63,8 @@ class ResidualRecipe(ImageRecipe):
             raise wrong(
                 self, "classification", f"1.0, as it does nothing with conditioning={self.conditioning}"
             )
+        if self.conditioning == "auxiliary" and self.mismatched:
+            raise wrong(self, "mismatched", "0, as with conditioning=auxiliary logits are of no label")
 
     def weight_penalties(self) -> dict[str, dict[str, tuple[float, WeightPenalty]]]:
         """The orthogonal one of the generator alone (Brock et al. 2019, section 3.1).
@@ -79,11 +88,13 @@ class ResidualRecipe(ImageRecipe):
         classes = images.num_classes
         if self.embedding and not self.deep and self.latent_size % (n := latent_parts(images.image_shape)):
             raise wrong(self, "latent_size", f"a multiple of {n}, the parts it is split into")
+        kernel_init, block_init = _INITIALISERS[self.initialiser]
         options: dict[str, Any] = {
             "attention": self.attention,
             "deep": self.deep,
-            "kernel_init": _INITIALISERS[self.initialiser],
+            "kernel_init": kernel_init,
             "dtype": self.compute_dtype,
+            "block_init": block_init,
         }
         generator = ResidualGenerator(
             images.image_shape,

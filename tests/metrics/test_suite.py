@@ -1,5 +1,6 @@
 """Metrics by name: of what, by what, computed how often, and with which protocol."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -58,6 +59,7 @@ def test_every_metric_has_its_value_and_its_protocol():
     assert abs(results["kid"]["value"]) < 3 * results["kid"]["std"]
     for name in ("precision", "recall", "density", "coverage"):
         assert results[name]["value"] > 0.8, name
+        assert results[name]["images"] == 1300  # as many of both
     assert len(results["intra_fid"]["per_class"]) == 3
 
 
@@ -154,6 +156,8 @@ def test_of_real_statistics_there_is_a_frechet_distance_alone(tmp_path):
     some = subject(GENERATED, real, Network(), real_statistics=statistics)
     value = suite.measure(some, ["fid"])["fid"]["value"]
     assert value == pytest.approx(suite.measure(subject(GENERATED, REAL, Network()), ["fid"])["fid"]["value"])
+    unknown = subject(GENERATED, dataclasses.replace(real, count=0), Network(), real_statistics=statistics)
+    assert suite.measure(unknown, ["fid"])["fid"]["protocol"]["real_count"] is None
     with pytest.raises(errors.UsageError, match="kid: it takes the real images themselves"):
         suite.measure(some, ["kid"])
 
@@ -216,4 +220,9 @@ def test_few_samples_are_warned_of():
     suite.measure(subject(noise(DIM), REAL, Network(), say=said.append), ["fid"])
     assert said == [
         f"warning: fid of {DIM} generated images, not more than its {DIM} features, is much too large"
+    ]
+    del said[:]
+    suite.measure(subject(noise(15), REAL, Network(), say=said.append), ["intra_fid"])
+    assert said == [
+        f"warning: intra_fid of 5 images of a class, not more than its {DIM} features, is much too large"
     ]

@@ -48,6 +48,19 @@ def test_parameter_counts_that_are_known():
     assert size(discriminator["params"]) == 87_982_370
 
 
+def test_kernels_in_blocks_may_begin_otherwise():
+    """But for shortcuts, and what is outside of blocks."""
+    ones, zeros = jax.nn.initializers.ones, jax.nn.initializers.zeros
+    generator = ResidualGenerator((28, 28, 1), width=1, kernel_init=zeros, block_init=ones, spectral=False)
+    discriminator = ResidualDiscriminator(width=1, kernel_init=zeros, block_init=ones)
+    for network, x in ((generator, jnp.zeros((1, 2))), (discriminator, jnp.zeros((1, 28, 28, 1)))):
+        params: Any = network.init(KEY, x, train=False)["params"]
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            names = [str(part.key) for part in path]
+            if names[-1] == "kernel":
+                assert bool(leaf.all()) == names[-2].startswith("conv_"), names
+
+
 def test_conditional_sngan_has_sngans_sizes():
     """Those of `ganjax.nets.resnet` (Miyato et al. 2018, table 4), and what the classes add."""
     generator, discriminator = (
