@@ -4,7 +4,9 @@
 
 Karras et al. 2020, "Training generative adversarial networks with limited data", appendix D: 512 channels at
 all sizes, a discriminator without shortcuts, R1 of gamma 0.01, batches of 64 in groups of 32, neither mixed
-styles nor path length regularization, an average over 500,000 images; 100 million images.
+styles nor path length regularization, an average over 500,000 images; 100 million images. The generator's
+rate is four fifths of the discriminator's: the paper's code shrinks it for path length regularization, also
+where there is none.
 `--config.conditional=true` for the class-conditional model. For an accelerator.
 """
 
@@ -22,6 +24,9 @@ class Config(StyleGAN2Recipe):
     dataset: str = setting("cifar10", "a TFDS name, or a path to a folder or an .npz")
     batch_size: int = setting(64, "of the global batch", minimum=2, maximum=2**20)
     steps: int = setting(1_562_500, "batches to train on", minimum=1, maximum=2**31 - 1)
+    generator_learning_rate: float | None = setting(
+        0.002, "of the generator; none: 0.0025, from 1024x1024 pixels on 0.002", above=0.0
+    )
     ema_kimg: float | None = setting(
         500.0, "half-life of the averaged generator, in thousands of images; none: 0.3125 * batch", above=0.0
     )
@@ -36,6 +41,9 @@ class Config(StyleGAN2Recipe):
     )
     channel_base: int | None = setting(
         8192, "channels at the smallest images before the maximum, half as many from size to size", minimum=1
+    )
+    label_layers: int | None = setting(
+        8, "those from classes, in the discriminator; none: mapping_layers", minimum=1, maximum=100
     )
     architecture: Literal["residual", "plain"] = setting("plain", "of the discriminator")
     group: int | None = setting(

@@ -26,7 +26,7 @@ class Config(StyleGAN2Recipe):
     )
     channels: int | None = setting(3, "of the images; none: the set's own", choices=(1, 3, 4))
     held_out: float = setting(
-        0.1,
+        0.3,
         "share that is not trained on, but a split test, of a set without one; 0: none",
         minimum=0.0,
         below=1.0,
@@ -40,6 +40,7 @@ class Config(StyleGAN2Recipe):
     )
     latent_size: int = setting(128, "entries of a latent", minimum=1, maximum=65_536)
     style_size: int = setting(128, "entries of a style", minimum=1, maximum=65_536)
+    mapping_multiplier: float = setting(0.1, "of the mapping network's learning rate", above=0.0)
     channel_base: int | None = setting(
         256, "channels at the smallest images before the maximum, half as many from size to size", minimum=1
     )

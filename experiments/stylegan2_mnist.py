@@ -29,6 +29,7 @@ class Config(StyleGAN2Recipe):
     )
     latent_size: int = setting(64, "entries of a latent", minimum=1, maximum=65_536)
     style_size: int = setting(64, "entries of a style", minimum=1, maximum=65_536)
+    mapping_multiplier: float = setting(0.1, "of the mapping network's learning rate", above=0.0)
     channel_base: int | None = setting(
         128, "channels at the smallest images before the maximum, half as many from size to size", minimum=1
     )

@@ -3,7 +3,7 @@
     python run.py --experiment=stylegan_folder --config.dataset=./photos --config.image_size=256
 
 Karras et al. 2019, "A style-based generator architecture for generative adversarial networks": a mapping
-network of eight layers, a style and noise in every layer, a learned constant, mixed styles, blurred
+network of eight layers, a style and noise in every layer, a learned constant of 4x4, mixed styles, blurred
 resampling; the non-saturating loss with R1 of gamma 10; growth from 8x8 on, new layers faded in over 600,000
 images and trained on as many; Adam at 1e-3 with betas of 0 and 0.99. With `--config.growing=false` the images
 have their size from the start, with `--config.conditional=true` a class that you choose, of a set with
@@ -23,9 +23,12 @@ from ganjax.recipes.growing import StyleRecipe
 @dataclasses.dataclass(frozen=True)
 class Config(StyleRecipe):
     dataset: str = setting("photos", "a path to a folder or an .npz, or a TFDS name")
-    base_size: int = setting(8, "the shorter side of the smallest images", minimum=1, maximum=4096)
-    channel_base: int = setting(
-        2048, "channels at the smallest images before the maximum; half as many from size to size", minimum=1
+    first_size: int | None = setting(
+        8,
+        "the shorter side of the images that are trained on first, base_size times a power of two; none: "
+        "base_size",
+        minimum=1,
+        maximum=4096,
     )
     fade_images: int = setting(600_000, "images over which a size is faded in", minimum=0)
     hold_images: int = setting(
@@ -39,7 +42,7 @@ class Config(StyleRecipe):
 TINY = {
     "dataset": "random",
     "image_size": 8,
-    "base_size": 4,
+    "first_size": None,
     "batch_size": 8,
     "steps": 2,
     "fade_images": 8,

@@ -1,5 +1,7 @@
 """A set of images at a fraction of its size: what a network that grows learns from first."""
 
+import dataclasses
+
 import numpy as np
 
 from ganjax.data.dataset import Dataset
@@ -36,17 +38,7 @@ def shrunk(dataset: Dataset, factor: int) -> Dataset:
             return {"image": images}
         return {"image": images, "label": np.concatenate(labels).astype(np.int32)}
 
-    return Dataset(
-        dataset.name,
-        dataset.split,
-        shape,
-        dataset.num_classes,
-        dataset.class_names,
-        dataset.num_examples,
-        fetch,
-        skipped=dataset.skipped,
-        resize=dataset.resize,
-    )
+    return dataclasses.replace(dataset, image_shape=shape, fetch=fetch)
 
 
 def block_means(images: np.ndarray, factor: int) -> np.ndarray:

@@ -230,10 +230,14 @@ class Recipe:
             raise wrong(self, "real_label", f"1 with loss={self.loss}; {', '.join(SMOOTHED)} have labels")
         return losses.smoothed(loss, self.real_label)
 
+    def switches(self) -> Mapping[str, tuple[str, Callable[[Any], bool]]]:
+        """`SWITCHES`, and those of a recipe's own settings."""
+        return SWITCHES
+
     def _check_switches(self) -> None:
         """Raises ValueError for a setting that another one, which is off, leaves without effect."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name, (switch, is_on) in SWITCHES.items():
+        for name, (switch, is_on) in self.switches().items():
             if (
                 name in defaults
                 and getattr(self, name) != defaults[name]

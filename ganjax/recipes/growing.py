@@ -29,7 +29,14 @@ class GrowingRecipe(ImageRecipe):
         maximum=4096,
     )
     base_size: int = setting(4, "the shorter side of the smallest images", minimum=1, maximum=4096)
-    growing: bool = setting(True, "images grow from base_size on; else they have their size from the start")
+    growing: bool = setting(True, "images grow; else they have their size from the start")
+    first_size: int | None = setting(
+        None,
+        "the shorter side of the images that are trained on first, base_size times a power of two; none: "
+        "base_size",
+        minimum=1,
+        maximum=4096,
+    )
     batch_size: int = setting(16, "of the global batch at the largest images", minimum=2, maximum=2**20)
     batch_sizes: tuple[int, ...] = setting(
         (), "of the sizes before the largest, from the smallest on; those left out: batch_size", minimum=2
@@ -84,20 +91,29 @@ class GrowingRecipe(ImageRecipe):
             )
         return level
 
+    def first_level(self, top: int) -> int:
+        """The level of `first_size`. Raises ValueError where there is none of that size up to the largest."""
+        sizes = [self.base_size << level for level in range(top + 1)]
+        first = self.base_size if self.first_size is None else self.first_size
+        if first not in sizes:
+            raise wrong(self, "first_size", f"one of {', '.join(map(str, sizes))}")
+        return sizes.index(first)
+
     def rungs(self, top: int) -> tuple[Rung, ...]:
         """The stages up to this level. Raises ValueError for batches or lengths that do not fit."""
-        levels = range(top + 1) if self.growing else (top,)
-        for name in ("batch_sizes", "fade_images", "hold_images"):
+        levels = range(self.first_level(top), top + 1) if self.growing else (top,)
+        for name in ("first_size", "batch_sizes", "fade_images", "hold_images"):
             default = type(self).__dataclass_fields__[name].default
             if not self.growing and getattr(self, name) != default:
                 raise wrong(self, name, f"{default}, as it does nothing with growing=false")
         before = self.batch_sizes[: len(levels) - 1]
         sizes = [*before, *[self.batch_size] * (len(levels) - len(before))]
         for size in sizes:
-            if self.group and size > self.group and size % self.group:
-                raise wrong(self, "group", f"a number that divides the batch of {size}, or 0")
             if size % self.accumulate:
                 raise wrong(self, "accumulate", f"a number that divides the batch of {size}")
+            micro = size // self.accumulate
+            if self.group and micro > self.group and micro % self.group:
+                raise wrong(self, "group", f"a number that divides the (micro-)batch of {micro}, or 0")
         try:
             return ladder(
                 levels, self.steps, sizes, fade_images=self.fade_images, hold_images=self.hold_images

@@ -2,8 +2,8 @@
 made."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -95,6 +95,14 @@ class StyleGAN2Recipe(ImageRecipe):
     constant_noise: bool = setting(
         False, "the generator has fixed noise of its own too, as official weights have, for --noise=const"
     )
+
+    def switches(self) -> Mapping[str, tuple[str, Callable[[Any], bool]]]:
+        own: dict[str, tuple[str, Callable[[Any], bool]]] = {
+            name: ("path_length", lambda weight: weight != 0)
+            for name in ("path_length_every", "path_length_shrink", "path_length_decay")
+        }
+        own |= {name: ("ema_decay", lambda decay: decay is None) for name in ("ema_kimg", "ema_ramp")}
+        return {**super().switches(), **own, "label_layers": ("conditional", bool)}
 
     def resolved(self, height: int, width: int) -> "StyleGAN2Recipe":
         """These settings for images of this size, none of those that follow from it left open.

@@ -104,6 +104,9 @@ def test_the_stages_of_a_run():
     whole = dataclasses.replace(config, growing=False, **stays)  # which has no sizes before
     assert whole.build().stages[0].batch_size == 4
     assert [(stage.steps, stage.data.image_shape) for stage in whole.build().stages] == [(20, (16, 16, 1))]
+    late = dataclasses.replace(config, first_size=8, batch_sizes=(8,)).build().stages
+    assert [stage.data.image_shape for stage in late] == [(8, 8, 1), (16, 16, 1)]
+    assert [(stage.steps, stage.batch_size) for stage in late] == [(1, 8), (19, 4)]
     settings = SMALL | {"image_size": (8, 16), "steps": 20}
     oblong = ProgressiveRecipe(**settings)
     assert [stage.data.image_shape for stage in oblong.build().stages] == [(4, 8, 1), (8, 16, 1)]
@@ -115,7 +118,13 @@ def test_the_stages_of_a_run():
         ({"image_size": 12}, r"--config.image_size=12: expected base_size=4 times a power of two, as 8, 16"),
         ({"image_size": (8, 12)}, None),
         ({"image_size": (8, 13)}, r"--config.image_size=8,13: expected base_size=4 times a power"),
-        ({"batch_size": 6}, r"--config.group=4: expected a number that divides the batch of 6"),
+        ({"batch_size": 6}, r"--config.group=4: expected a number that divides the \(micro-\)batch of 6"),
+        (
+            {"batch_size": 12, "accumulate": 2},
+            r"--config.group=4: expected a number that divides the .* of 6",
+        ),
+        ({"first_size": 6}, r"--config.first_size=6: expected one of 4, 8"),
+        ({"first_size": 8, "growing": False}, r"first_size=8: expected None, as it does nothing"),
         ({"steps": 3}, r"--config.steps=3: .* at least 4"),
         ({"batch_size": 512}, r"'random' has 256 images, fewer than a batch of 512"),
     ],

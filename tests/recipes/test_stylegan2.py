@@ -62,7 +62,7 @@ def test_when_it_is_regularized():
     assert due[3] == [3, 7, 11, 15, 19, 23, 27, 31]
     assert recipe().lazy_intervals() == {"generator": 2}  # gamma is not known yet
     assert recipe(r1=1.0).lazy_intervals() == {"generator": 2, "discriminator": 4}
-    none = recipe(path_length=0.0, r1=0.0, r1_every=16)
+    none = recipe(path_length=0.0, path_length_every=4, r1=0.0, r1_every=16)
     assert len(none.build().stages[0].gan.phases) == 2
     assert none.lazy_intervals() == {}
 
@@ -72,6 +72,15 @@ def test_when_it_is_regularized():
     [
         ({"group": 3}, r"--config.group=3: expected a number that divides the \(micro-\)batch of 8"),
         ({"path_length_shrink": 3}, r"--config.path_length_shrink=3: expected a number that divides"),
+        (
+            {"path_length": 0.0},
+            r"path_length_every=2: expected 4, as it does nothing with",
+        ),
+        (
+            {"ema_decay": 0.9, "ema_kimg": 1.0},
+            r"ema_kimg=1.0: expected None, as it does nothing with ema_decay",
+        ),
+        ({"label_layers": 3}, r"label_layers=3: expected None, as it does nothing with conditional=False"),
         ({"augment": "none"}, r"--config.augment_p=0.3: expected 0.0, as it does nothing with augment=none"),
         ({"augment_p_max": 0.2}, r"--config.augment_p=0.3: expected at most augment_p_max=0.2"),
         ({"augment_groups": "colors"}, r"--config.augment_groups: .*did you mean color"),
