@@ -24,7 +24,9 @@ class Config(AnomalyRecipe):
         64, "height and width, or one for both; none: as the images are", minimum=1, maximum=4096
     )
     steps: int = setting(60_000, "batches to train on, of both stages", minimum=2, maximum=2**31 - 1)
-    encoder_steps: int = setting(15_000, "of the steps, the last, for the encoder", minimum=1)
+    encoder_steps: int = setting(
+        15_000, "of the steps, the last, for the encoder; 0: without an encoder", minimum=0
+    )
     learning_rate: float = setting(
         2e-4, "of generator and critic; falls to 0 in the second half of theirs", above=0.0
     )

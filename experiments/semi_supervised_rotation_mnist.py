@@ -16,34 +16,27 @@ import dataclasses
 from ganjax import data
 from ganjax.config import setting
 from ganjax.gan import Experiment
-from ganjax.nets.semi_supervised import NoisyMLP, SoftplusGenerator
-from ganjax.recipes.semi_supervised import SemiSupervisedRecipe
+from ganjax.recipes.semi_supervised import NoisyRecipe
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(SemiSupervisedRecipe):
+class Config(NoisyRecipe):
     degrees: float = setting(60.0, "the largest angle", above=0.0, maximum=180.0)
     classify: bool = setting(
         True, "the class is learned too, and what is real is told by all classes' logits"
     )
     regression_weight: float = setting(10.0, "of the angle's squared error, as a share of degrees", above=0.0)
-    input_noise: float = setting(0.3, "standard deviation on pixels, taken in [0, 1]", minimum=0.0)
-    noise: float = setting(0.5, "standard deviation on hidden activations", minimum=0.0)
-    hidden: tuple[int, ...] = setting((1000, 500, 250, 250, 250), "widths of the discriminator", minimum=1)
-    generator_hidden: tuple[int, ...] = setting((500, 500), "widths of the generator", minimum=1)
 
 
-TINY = {"dataset": "random", "image_size": 8, "labels_per_class": 2, "batch_size": 8, "steps": 2}
-TINY |= {"latent_size": 4, "hidden": (8, 8), "generator_hidden": (8,)}
+TINY = {"dataset": "random", "image_size": 9, "labels_per_class": 2, "batch_size": 8, "steps": 2}
+TINY |= {"latent_size": 4, "width": 2, "generator_hidden": (8,)}
 
 
 def build(config: Config, load=data.load) -> Experiment:
     return config.experiment(
         load,
-        lambda shape: SoftplusGenerator(shape, config.generator_hidden, dtype=config.compute_dtype),
-        lambda outputs, targets: NoisyMLP(
-            outputs, targets, config.hidden, config.input_noise, config.noise, dtype=config.compute_dtype
-        ),
+        config.generator,
+        config.discriminator,
         degrees=config.degrees,
         classify=config.classify,
         regression_weight=config.regression_weight,

@@ -48,8 +48,9 @@ def run(
     state = jax.device_put(state.replace(opt_state={}))  # once for all chunks
     sampler = Sampler(run.experiment.stages[meta["stage"]].gan, chunk=CHUNK)
 
-    def answers(images: np.ndarray) -> dict[str, np.ndarray]:
-        found = sampler(state, np.arange(len(images)), conditions={"image": to_float(images)})
+    def answers(images: np.ndarray, first: int = 0) -> dict[str, np.ndarray]:
+        seeds = np.arange(first, first + len(images))  # by which a search without an encoder begins
+        found = sampler(state, seeds, conditions={"image": to_float(images)})
         if not all(np.isfinite(x).all() for x in found.values()):
             raise RunError("the model answers with NaN or infinity; choose an earlier one with --checkpoint=")
         return found
@@ -60,7 +61,7 @@ def run(
     began = time.monotonic()
     with Progress(given.count, label="image") as progress:
         for names, images in given.chunks():
-            found = answers(images)
+            found = answers(images, len(rows))
             for i, name in enumerate(names):
                 score = float(found["score"][i])
                 rows.append({"image": name, "score": score, "anomaly": score > threshold})

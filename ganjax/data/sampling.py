@@ -33,6 +33,12 @@ def _orders(num_examples: int, seed: int) -> Callable[[int], np.ndarray]:
     return order_of
 
 
+def spread(num_examples: int, most: int) -> np.ndarray:
+    """Places in a set that are evenly spread over it, int64 [min(num_examples, most)], ascending: all, or
+    some of every part, for sets are often sorted by class."""
+    return np.linspace(0, num_examples - 1, min(num_examples, most)).astype(np.int64)
+
+
 def batch_indices(num_examples: int, seed: int, start: int, count: int) -> np.ndarray:
     """Which examples come after the first `start` of a run.
 

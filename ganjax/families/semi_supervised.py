@@ -35,7 +35,7 @@ from ganjax.families.adversarial import (
     over_devices,
 )
 from ganjax.families.translation import split_variables
-from ganjax.gan import Array, Batch, Context, Effects, Gan, GanState, Phase, Tree
+from ganjax.gan import Array, Batch, Context, Effects, Gan, GanState, Phase, Tree, always
 
 BASELINE = "baseline"
 LABELLED, UNLABELLED = "labelled", "unlabelled"
@@ -70,6 +70,7 @@ def semi_supervised(
     regression_weight: float = 1.0,
     ema_decay: Callable[[Array], Array] | None = None,
     baseline: bool = True,
+    baseline_due: Callable[[int], bool] = always,
 ) -> Gan:
     """A `Gan` of two players, and a third that is the discriminator's network, trained on the labels alone.
 
@@ -91,6 +92,7 @@ def semi_supervised(
       ema_decay: the decay, by step, of the averaged discriminator (and baseline), which predictions are made
         with; None: with the last.
       baseline: train it. It begins as the discriminator does, and sees the same labelled batches and noise.
+      baseline_due: on which steps.
     Returns:
       Its `sample` draws images from keys or `latents`; with conditions {"image": [n, H, W, C]} it predicts:
       "probabilities" [n, K] that sum to 1, where there are classes, "targets" [n, T], where there are any,
@@ -222,7 +224,7 @@ def semi_supervised(
             # two, and the baseline has the discriminator's noise.
             Phase(DISCRIMINATOR, discriminator_loss, stream="semi-supervised"),
             Phase(GENERATOR, generators_loss, stream="semi-supervised"),
-            *([Phase(BASELINE, baselines_loss, stream="semi-supervised")] if baseline else []),
+            *([Phase(BASELINE, baselines_loss, baseline_due, "semi-supervised")] if baseline else []),
         ),
         optimizers=optimizers,
         sample=sample,

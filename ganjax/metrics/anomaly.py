@@ -149,7 +149,7 @@ def judge(
       scikit-learn is installed.
     - `detection`: with the threshold that is exceeded by the share `false_alarms` of held-out normal images,
       the share of anomalies that exceed it; `false_alarm_rate` is the share of the test's normal images that
-      do.
+      do. None, and why, where too few are held out for such a share.
 
     Args:
       given: how many test images at most -> what is judged on.
@@ -188,12 +188,17 @@ def judge(
         for name, measure in {"roc_area": roc_area, "average_precision": average_precision}.items():
             beside = {other: measure(by, truth) for other, by in others.items()}
             results[name] = {"value": measure(scores, truth), **beside, "protocol": protocol}
-        threshold = threshold_at(held, false_alarms)
+        about = {**protocol, "held_out": len(held), "false_alarms": false_alarms}
+        try:
+            threshold = threshold_at(held, false_alarms)
+        except UsageError as error:  # what can be told without a threshold is told
+            results["detection"] = {"value": None, "protocol": {**about, "not_measured": str(error)}}
+            return results
         results["detection"] = {
             "value": float(np.mean(scores[truth] > threshold)),
             "false_alarm_rate": float(np.mean(scores[~truth] > threshold)),
             "threshold": threshold,
-            "protocol": {**protocol, "held_out": len(held), "false_alarms": false_alarms},
+            "protocol": about,
         }
         return results
 

@@ -13,6 +13,7 @@ from ganjax import data, optim
 from ganjax.config import setting
 from ganjax.data.labelled import labels_of
 from ganjax.data.normal import Normal, classes_of
+from ganjax.data.sampling import spread
 from ganjax.errors import RunError, UsageError
 from ganjax.families import inversion
 from ganjax.families.ganomaly import ganomaly
@@ -88,7 +89,8 @@ class NormalRecipe:
 
         @functools.cache
         def held() -> np.ndarray:
-            return source.dataset.read(source.held_out[:HELD])["image"]
+            places = source.held_out
+            return source.dataset.read(places[spread(len(places), HELD)])["image"]
 
         def anomaly_mode(command: Any) -> int:
             from ganjax.cli import anomaly as mode  # here: to build an experiment needs no command line
@@ -115,11 +117,17 @@ class NormalRecipe:
                     f"{self.dataset}: there is nothing to be judged on: expected a test split with classes, "
                     "and --config.normal= of some of them"
                 )
-            places = np.arange(min(most, test.num_examples))
+            places = spread(test.num_examples, most)
             anomalous = ~np.isin(labels_of(test)[places], source.classes)
+            if anomalous.all() or not anomalous.any():
+                kind = "anomalies" if anomalous.any() else "normal"
+                raise UsageError(
+                    f"{self.dataset}: {len(places)} test images, all of them {kind}: there is nothing to "
+                    "tell apart; expected both, with a larger --num_samples="
+                )
 
             def normal(most: int) -> np.ndarray:
-                return source.read(source.places[:most])["image"]
+                return source.read(source.places[spread(len(source.places), most)])["image"]
 
             return anomaly.Given(test.read(places)["image"], anomalous, held(), normal)
 
@@ -137,8 +145,8 @@ class AnomalyRecipe(NormalRecipe):
     """f-AnoGAN: a WGAN-GP with DCGAN's networks on normal images, and then an encoder into its generator. Or,
     with `search_steps` and no `encoder_steps`, AnoGAN: a search for each image's latents."""
 
-    steps: int = setting(14_000, "batches to train on, of both stages", minimum=2, maximum=2**31 - 1)
-    encoder_steps: int = setting(4000, "of them, the last, for the encoder; 0: without an encoder", minimum=0)
+    steps: int = setting(16_000, "batches to train on, of both stages", minimum=2, maximum=2**31 - 1)
+    encoder_steps: int = setting(8000, "of them, the last, for the encoder; 0: without an encoder", minimum=0)
     learning_rate: float = setting(
         5e-4, "of generator and critic; falls to 0 in the second half of theirs", above=0.0
     )
@@ -159,6 +167,13 @@ class AnomalyRecipe(NormalRecipe):
                 f"{self.steps - self.critic_steps}, so that of steps={self.steps} there are some before, and "
                 f"the generator moves, every critic_steps={self.critic_steps} of them"
             )
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, other in (("search_rate", "search_steps"), ("encoder_learning_rate", "encoder_steps")):
+            if not getattr(self, other) and getattr(self, name) != defaults[name]:
+                raise ValueError(
+                    f"--config.{name}={getattr(self, name)}: expected {defaults[name]}, as it does nothing "
+                    f"with {other}=0"
+                )
         if not self.encoder_steps and not self.search_steps:
             raise ValueError(
                 "--config.encoder_steps=0: expected search_steps too, as without an encoder latents are "

@@ -8,16 +8,18 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ganjax import data, optim
 from ganjax.config import setting
 from ganjax.data.labelled import FewLabels, Labelled, Unlabelled
 from ganjax.data.rotated import rotated
+from ganjax.data.sampling import spread
 from ganjax.families import semi_supervised as family
 from ganjax.gan import Experiment, Stage
 from ganjax.metrics import classification
 from ganjax.nets.dcgan import DCGANGenerator, stages_for
-from ganjax.nets.semi_supervised import WeightNormConvNet
+from ganjax.nets.semi_supervised import NoisyConvNet, NoisyMLP, SoftplusGenerator, WeightNormConvNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +55,15 @@ class SemiSupervisedRecipe:
     )
     unlabelled_weight: float = setting(1.0, "of telling real images from generated ones", minimum=0.0)
     baseline: bool = setting(True, "trains the same network on the labels alone beside it, to compare with")
+    baseline_steps: int = setting(
+        3000,
+        "for which that is trained, at the same falling rate; labels are soon learned by heart",
+        minimum=1,
+    )
 
     learning_rate: float = setting(3e-3, "of all players", above=0.0)
     beta1: float = setting(0.5, "of Adam", minimum=0.0, below=1.0)
+    beta2: float = setting(0.999, "of Adam", minimum=0.0, below=1.0)
     schedule: Literal["linear", "constant"] = setting("linear", "how the rate goes from decay_start on: to 0")
     decay_start: float = setting(0.5, "share of the steps after which it does", minimum=0.0, below=1.0)
     ema_decay: float = setting(
@@ -67,6 +75,11 @@ class SemiSupervisedRecipe:
             raise ValueError(
                 f"--config.decay_start={self.decay_start}: expected 0.5, as it does nothing with "
                 "schedule=constant"
+            )
+        if not self.baseline and self.baseline_steps != 3000:
+            raise ValueError(
+                f"--config.baseline_steps={self.baseline_steps}: expected 3000, as it does nothing with "
+                "baseline=false"
             )
 
     @property
@@ -107,7 +120,8 @@ class SemiSupervisedRecipe:
             Labelled(sets["train"], self.labels_per_class), Unlabelled(sets[self.unlabelled_split])
         )
         test = sets["test"]
-        if test.class_names != names or not self.unlabelled_split or self.unlabelled_split == "test":
+        parts = [part.partition("[")[0].strip() for part in self.unlabelled_split.split("+")]
+        if test.class_names != names or not all(parts) or "test" in parts:
             raise ValueError(
                 f"--config.dataset={self.dataset}, unlabelled_split={self.unlabelled_split}: expected a test "
                 "split of the same classes, which is not trained on"
@@ -115,15 +129,22 @@ class SemiSupervisedRecipe:
         if not classify and self.fake_class == "explicit":
             raise ValueError("--config.fake_class=explicit: expected implicit, as no classes are learned")
         num_classes, num_targets = len(names) if classify else 0, 0 if degrees is None else 1
-        falls = self.schedule == "linear"
-        start = round(self.decay_start * self.steps)
-        rate = optim.linear_decay(self.learning_rate, start, self.steps) if falls else self.learning_rate
-        players = ("generator", "discriminator", *(("baseline",) if self.baseline else ()))
+
+        def optimizer(steps: int) -> optax.GradientTransformation:
+            start = round(self.decay_start * steps)
+            falls = self.schedule == "linear"
+            rate = optim.linear_decay(self.learning_rate, start, steps) if falls else self.learning_rate
+            return optim.adam(rate, self.beta1, self.beta2)
+
+        for_baseline = min(self.baseline_steps, self.steps)
+        optimizers = {player: optimizer(self.steps) for player in ("generator", "discriminator")}
+        if self.baseline:
+            optimizers["baseline"] = optimizer(for_baseline)
         gan = family.semi_supervised(
             generator(source.image_shape),
             discriminator(family.outputs_for(num_classes, self.fake_class), num_targets),
             latent_size=self.latent_size,
-            optimizers={player: optim.adam(rate, self.beta1) for player in players},
+            optimizers=optimizers,
             num_classes=num_classes,
             num_targets=num_targets,
             generator_loss=self.generator_loss,
@@ -131,11 +152,12 @@ class SemiSupervisedRecipe:
             regression_weight=regression_weight,
             ema_decay=optim.ema_decay(self.ema_decay) if self.ema_decay else None,
             baseline=self.baseline,
+            baseline_due=lambda step: step < for_baseline,
         )
 
         @functools.cache
         def examples(most: int) -> dict[str, np.ndarray]:
-            return test.read(np.arange(min(most, test.num_examples)))
+            return test.read(spread(test.num_examples, most))
 
         def images(most: int) -> np.ndarray:
             return np.asarray(data.to_float(jnp.asarray(examples(most)["image"])))
@@ -161,6 +183,42 @@ class SemiSupervisedRecipe:
             ),
             evaluate_every=self.evaluate_every,
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class NoisyRecipe(SemiSupervisedRecipe):
+    """Of small grey images: a discriminator with weight normalisation and Gaussian noise, of convolutions or,
+    as in the paper, of dense layers, and the paper's dense generator."""
+
+    network: Literal["convolutions", "dense"] = setting("convolutions", "the discriminator's layers")
+    width: int = setting(32, "channels of its first convolution", minimum=1, maximum=65_536)
+    hidden: tuple[int, ...] = setting(
+        (1000, 500, 250, 250, 250), "widths of its layers, of network=dense", minimum=1
+    )
+    input_noise: float = setting(0.3, "standard deviation on pixels, taken in [0, 1]", minimum=0.0)
+    noise: float = setting(0.5, "standard deviation on hidden activations", minimum=0.0)
+    generator_hidden: tuple[int, ...] = setting((500, 500), "widths of the generator", minimum=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unused = "hidden" if self.network == "convolutions" else "width"
+        default = next(field.default for field in dataclasses.fields(self) if field.name == unused)
+        if getattr(self, unused) != default:
+            raise ValueError(
+                f"--config.{unused}={getattr(self, unused)}: expected {default}, as it does nothing with "
+                f"network={self.network}"
+            )
+
+    def generator(self, shape: tuple[int, int, int]) -> nn.Module:
+        """Of images [H, W, C]."""
+        return SoftplusGenerator(shape, self.generator_hidden, dtype=self.compute_dtype)
+
+    def discriminator(self, outputs: int, targets: int) -> nn.Module:
+        """Of so many logits and predicted numbers."""
+        noise = self.input_noise, self.noise
+        if self.network == "dense":
+            return NoisyMLP(outputs, targets, self.hidden, *noise, dtype=self.compute_dtype)
+        return NoisyConvNet(outputs, targets, self.width, *noise, dtype=self.compute_dtype)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ganjax import augment, data, losses, optim
 from ganjax.config import setting
 from ganjax.data.dataset import alike
 from ganjax.data.domains import Divide, by_channels
+from ganjax.data.sampling import spread
 from ganjax.errors import UsageError
 from ganjax.families import cycle, translation
 from ganjax.families.translation import direction_of
@@ -302,7 +303,7 @@ class PairedRecipe(TranslationRecipe):
 
         def training() -> tuple[np.ndarray, np.ndarray]:
             count = train.num_examples
-            some = paired.sides(np.linspace(0, count - 1, min(metrics.FITTED, count)).astype(int))
+            some = paired.sides(spread(count, metrics.FITTED))
             return some[source], some[target]
 
         def held_sides(most: int) -> dict[str, metrics.Held]:

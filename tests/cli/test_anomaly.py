@@ -74,6 +74,11 @@ def test_evaluate_has_pca_beside_it(run, trained):
         (("--mode=train", "--config.normal=12"), "--config.normal=12: expected classes of random"),
         (("--mode=train", "--config.normal=0-9"), "fewer than all 10 classes"),
         (("--mode=train", "--config.encoder_steps=2"), "expected at most 1, so that of steps=2"),
+        (
+            ("--mode=train", "--config.search_rate=0.1"),
+            "expected 0.05, as it does nothing with search_steps=0",
+        ),
+        (("--mode=evaluate", "--num_samples=1"), "1 test images, all of them "),
     ],
 )
 def test_mistakes(run, trained, monkeypatch, flags, message):

@@ -13,7 +13,8 @@ from tests.doubles import compiled_fast
 
 __all__ = ["compiled_fast"]  # the fixture
 
-TINY = ("image_size=8", "batch_size=4", "steps=1", "hidden=4", "generator_hidden=4", "latent_size=2")
+TINY = ("image_size=8", "batch_size=4", "steps=1", "network=dense", "hidden=4", "generator_hidden=4")
+TINY += ("latent_size=2",)
 NAME = "semi_supervised_rotation_mnist"
 
 
@@ -81,6 +82,12 @@ def test_evaluate_has_the_network_on_the_labels_alone_beside_it(run, trained):
         ),
         (("--mode=train", "--config.classify=false", "--config.fake_class=explicit"), "expected implicit"),
         (("--mode=train", "--config.unlabelled_split=test"), "which is not trained on"),
+        (("--mode=train", "--config.unlabelled_split=train+test[:50%]"), "no split 'train+test[:50%]'"),
+        (("--mode=train", "--config.width=3"), "width=3: expected 32, as it does nothing with network=dense"),
+        (
+            ("--mode=train", "--config.baseline=false", "--config.baseline_steps=9"),
+            "expected 3000, as it does nothing with",
+        ),
     ],
 )
 def test_mistakes(run, trained, monkeypatch, flags, message):

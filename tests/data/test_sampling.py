@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ganjax.data import batch_indices, sampling
-from ganjax.data.sampling import epoch_order
+from ganjax.data.sampling import epoch_order, spread
 from ganjax.errors import UsageError
 
 
@@ -35,6 +35,15 @@ def test_any_access_order_gives_the_same():
 def test_depends_on_the_position_only():
     two = np.concatenate([batch_indices(50, 0, 32 * step, 32) for step in (6, 7)])
     np.testing.assert_array_equal(two, batch_indices(50, 0, 192, 64))
+
+
+def test_places_that_are_spread_over_a_set():
+    assert spread(5, 9).tolist() == [0, 1, 2, 3, 4]
+    assert spread(10_000, 10_000).tolist() == list(range(10_000))
+    some = spread(60_000, 10)
+    assert (some[0], some[-1]) == (0, 59_999)
+    assert np.ptp(np.diff(some)) <= 1
+    assert spread(7, 1).tolist() == [0]
 
 
 def test_differs_by_seed():

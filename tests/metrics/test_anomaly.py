@@ -96,3 +96,10 @@ def test_judge():
     assert made.verdict(worse) == ["roc_area: 0.5 is not above that of pca, 0.6"]
     with pytest.raises(RunError, match="NaN"):
         made.results({"score": scores * np.nan}, None)
+    few = anomaly.judge(lambda most: one, lambda x: x / 255, 0.01, {})  # of 20 that are held out
+    assert few.conditions is not None
+    few.conditions(100)
+    found = few.results({"score": scores}, None)
+    assert found["roc_area"]["value"] == 1
+    assert found["detection"]["value"] is None
+    assert "20 normal images are held out, too few" in found["detection"]["protocol"]["not_measured"]
