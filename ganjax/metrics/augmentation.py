@@ -101,7 +101,8 @@ def judge(
     """The judge of a conditional model that learned from few images, by what its samples are good for.
 
     `accuracy_nothing`, `accuracy_classical`, `accuracy_generated`, `accuracy_both`: the mean of `seeds`, with
-    its `standard_error`. Generated images are half of those that a classifier is trained on.
+    its `standard_error`, which is that of classifiers alone: all learn from the same choice of images and the
+    same model. Generated images are half of those that a classifier is trained on.
 
     Args:
       real: gives the images that the model learned from.
@@ -122,6 +123,7 @@ def judge(
             "real_images": len(there["image"]),
             "generated_images": len(samples),
             "test_images": len(held["image"]),
+            "standard_error": "over classifiers; the choice of real images and the model are one",
             **options,
             **facts,
         }
