@@ -28,8 +28,8 @@ class Config(NoisyRecipe):
     regression_weight: float = setting(10.0, "of the angle's squared error, as a share of degrees", above=0.0)
 
 
-TINY = {"dataset": "random", "image_size": 9, "labels_per_class": 2, "batch_size": 8, "steps": 2}
-TINY |= {"latent_size": 4, "width": 2, "generator_hidden": (8,)}
+TINY = {"dataset": "random", "image_size": 8, "labels_per_class": 2, "batch_size": 8, "steps": 2}
+TINY |= {"latent_size": 4, "hidden": (8, 8), "generator_hidden": (8,)}
 
 
 def build(config: Config, load=data.load) -> Experiment:

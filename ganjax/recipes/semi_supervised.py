@@ -62,6 +62,7 @@ class SemiSupervisedRecipe:
     )
 
     learning_rate: float = setting(3e-3, "of all players", above=0.0)
+    generator_learning_rate: float | None = setting(None, "of the generator; none: learning_rate", above=0.0)
     beta1: float = setting(0.5, "of Adam", minimum=0.0, below=1.0)
     beta2: float = setting(0.999, "of Adam", minimum=0.0, below=1.0)
     schedule: Literal["linear", "constant"] = setting("linear", "how the rate goes from decay_start on: to 0")
@@ -130,16 +131,19 @@ class SemiSupervisedRecipe:
             raise ValueError("--config.fake_class=explicit: expected implicit, as no classes are learned")
         num_classes, num_targets = len(names) if classify else 0, 0 if degrees is None else 1
 
-        def optimizer(steps: int) -> optax.GradientTransformation:
+        def optimizer(rate: float, steps: int) -> optax.GradientTransformation:
             start = round(self.decay_start * steps)
             falls = self.schedule == "linear"
-            rate = optim.linear_decay(self.learning_rate, start, steps) if falls else self.learning_rate
-            return optim.adam(rate, self.beta1, self.beta2)
+            by_step = optim.linear_decay(rate, start, steps) if falls else rate
+            return optim.adam(by_step, self.beta1, self.beta2)
 
         for_baseline = min(self.baseline_steps, self.steps)
-        optimizers = {player: optimizer(self.steps) for player in ("generator", "discriminator")}
+        optimizers = {
+            "generator": optimizer(self.generator_learning_rate or self.learning_rate, self.steps),
+            "discriminator": optimizer(self.learning_rate, self.steps),
+        }
         if self.baseline:
-            optimizers["baseline"] = optimizer(for_baseline)
+            optimizers["baseline"] = optimizer(self.learning_rate, for_baseline)
         gan = family.semi_supervised(
             generator(source.image_shape),
             discriminator(family.outputs_for(num_classes, self.fake_class), num_targets),
@@ -187,14 +191,12 @@ class SemiSupervisedRecipe:
 
 @dataclasses.dataclass(frozen=True)
 class NoisyRecipe(SemiSupervisedRecipe):
-    """Of small grey images: a discriminator with weight normalisation and Gaussian noise, of convolutions or,
-    as in the paper, of dense layers, and the paper's dense generator."""
+    """Of small grey images: a discriminator with weight normalisation and Gaussian noise, of dense layers as
+    in the paper or of convolutions, and the paper's dense generator."""
 
-    network: Literal["convolutions", "dense"] = setting("convolutions", "the discriminator's layers")
+    network: Literal["dense", "convolutions"] = setting("dense", "the discriminator's layers")
+    hidden: tuple[int, ...] = setting((1000, 500, 250, 250, 250), "widths of its dense layers", minimum=1)
     width: int = setting(32, "channels of its first convolution", minimum=1, maximum=65_536)
-    hidden: tuple[int, ...] = setting(
-        (1000, 500, 250, 250, 250), "widths of its layers, of network=dense", minimum=1
-    )
     input_noise: float = setting(0.3, "standard deviation on pixels, taken in [0, 1]", minimum=0.0)
     noise: float = setting(0.5, "standard deviation on hidden activations", minimum=0.0)
     generator_hidden: tuple[int, ...] = setting((500, 500), "widths of the generator", minimum=1)

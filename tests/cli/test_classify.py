@@ -13,8 +13,7 @@ from tests.doubles import compiled_fast
 
 __all__ = ["compiled_fast"]  # the fixture
 
-TINY = ("image_size=8", "batch_size=4", "steps=1", "network=dense", "hidden=4", "generator_hidden=4")
-TINY += ("latent_size=2",)
+TINY = ("image_size=8", "batch_size=4", "steps=1", "hidden=4", "generator_hidden=4", "latent_size=2")
 NAME = "semi_supervised_rotation_mnist"
 
 
