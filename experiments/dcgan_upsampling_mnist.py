@@ -5,8 +5,9 @@
 A convolutional GAN after Radford et al. 2016 as a textbook has it: the generator has dense layers of 1,024
 and 128*49 units, batch normalisation, twice upsampling and a 5x5 convolution, tanh throughout, 6,763,777
 numbers on MNIST, of them 12,544 running statistics. It learns slowly: its rate is ten times the
-discriminator's, or that one wins and classes are lost. The discriminator is DCGAN's; the textbook's, which
-pools where the paper has strides and takes three times as long, is `--config.discriminator=pooling`.
+discriminator's, and Adam has no momentum, or that one wins and classes are lost. The discriminator is
+DCGAN's; the textbook's, which pools where the paper has strides and takes three times as long, is
+`--config.discriminator=pooling`.
 """
 
 import dataclasses
@@ -23,9 +24,10 @@ from ganjax.nets.upsampling import UpsamplingDiscriminator, UpsamplingGenerator
 @dataclasses.dataclass(frozen=True)
 class Config(ImageRecipe):
     batch_size: int = setting(32, "of the global batch", minimum=2, maximum=2**20)
-    steps: int = setting(12_000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(15_000, "batches to train on", minimum=1, maximum=2**31 - 1)
     generator_learning_rate: float = setting(1e-3, "of the generator", above=0.0)
     discriminator_learning_rate: float = setting(1e-4, "of the discriminator", above=0.0)
+    beta1: float = setting(0.0, "of Adam", minimum=0.0, below=1.0)
     schedule: str = schedule_setting("linear")
     width: int = setting(64, "channels at half the image's size", minimum=1, maximum=65_536)
     discriminator: Literal["strided", "pooling"] = setting(
