@@ -14,6 +14,7 @@ from typing import Literal
 
 from ganjax import data
 from ganjax.config import setting
+from ganjax.families.recipe import held_out_setting
 from ganjax.gan import Experiment
 from ganjax.recipes.stylegan2 import StyleGAN2Recipe
 
@@ -25,12 +26,7 @@ class Config(StyleGAN2Recipe):
         32, "height and width, or one for both; none: as the images are", minimum=1, maximum=4096
     )
     channels: int | None = setting(3, "of the images; none: the set's own", choices=(1, 3, 4))
-    held_out: float = setting(
-        0.3,
-        "share that is not trained on, but a split test, of a set without one; 0: none",
-        minimum=0.0,
-        below=1.0,
-    )
+    held_out: float = held_out_setting(0.3)
     held_out_by: str = setting("-", "names that are alike up to this text are held out together")
     steps: int = setting(6_000, "batches to train on", minimum=1, maximum=2**31 - 1)
     r1: float | None = setting(

@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -75,18 +75,33 @@ _HARMLESS_CALLS = {
 }
 
 
+class Record(TypedDict, total=False):
+    """What is recorded of whose a generator is.
+
+    Attributes:
+      step: of the run; default: the state's.
+      stage: of the experiment, the one that the gan is trained in; default: 0.
+      experiment: its name, by which `load_generator` finds its code; default: there is none.
+      config: the experiment's settings, as `ganjax.config.to_json` gives them.
+      seed: of the run.
+      data: "name:split" -> `Dataset.spec` of what the experiment loads, so that it can be built without data.
+    """
+
+    step: int | None
+    stage: int
+    experiment: str | None
+    config: Mapping[str, Any] | None
+    seed: int | None
+    data: Mapping[str, Any] | None
+
+
 def export_generator(
     folder: epath.PathLike,
     gan: Gan,
     state: GanState,
     *,
     num_classes: int = 0,
-    step: int | None = None,
-    stage: int = 0,
-    experiment: str | None = None,
-    config: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    data: Mapping[str, Any] | None = None,
+    **record: Unpack[Record],
 ) -> list[str]:
     """Writes a generator's folder. One that holds an exported generator is written over.
 
@@ -98,12 +113,7 @@ def export_generator(
       gan: its `sample` is exported, with its default options.
       state: of the gan, on the host or one device.
       num_classes: how many classes a label can name; 0: `sample` takes no labels.
-      step: of the run, for the record; default: the state's.
-      stage: of the experiment, the one that the gan is trained in.
-      experiment: its name, by which `load_generator` finds its code; None: there is none.
-      config: the experiment's settings, as `ganjax.config.to_json` gives them.
-      seed: of the run, for the record.
-      data: "name:split" -> `Dataset.spec` of what the experiment loads, so that it can be built without data.
+      **record: whose it is.
     Returns:
       the names of the files.
     Raises:
@@ -123,19 +133,7 @@ def export_generator(
     )
     description = {
         "format": FORMAT,
-        **_described(
-            state,
-            state_fingerprint,
-            image_shape,
-            latent_shape,
-            num_classes,
-            step,
-            stage,
-            experiment,
-            config,
-            seed,
-            data,
-        ),
+        **_described(state, state_fingerprint, (image_shape, latent_shape), num_classes, record),
         "platforms": list(PLATFORMS),
         "functions": _signatures(functions, num_classes, image_shape, latent_shape),
     }
@@ -163,12 +161,7 @@ def export_weights(
     state: GanState,
     *,
     num_classes: int = 0,
-    step: int | None = None,
-    stage: int = 0,
-    experiment: str | None = None,
-    config: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    data: Mapping[str, Any] | None = None,
+    **record: Unpack[Record],
 ) -> int:
     """Writes one safetensors file of all players' parameters, averages and statistics, by their paths in the
     state, with what the networks are built from in its header; what optimizers remember is left out.
@@ -182,9 +175,7 @@ def export_weights(
     """
     trained = prepared(gan, state)[0].replace(opt_state={})
     shapes = sample_shapes(gan, shapes_of(trained), num_classes)
-    described = _described(
-        state, fingerprint(state), *shapes, num_classes, step, stage, experiment, config, seed, data
-    )
+    described = _described(state, fingerprint(state), shapes, num_classes, record)
     leaves = {
         f"{part}/{name}": leaf for part in PARTS for name, leaf in flatten(getattr(state, part)).items()
     }
@@ -195,27 +186,22 @@ def export_weights(
 def _described(
     state: GanState,
     state_fingerprint: str,
-    image_shape: list[int],
-    latent_shape: list[int] | None,
+    shapes: tuple[list[int], list[int] | None],
     num_classes: int,
-    step: int | None,
-    stage: int,
-    experiment: str | None,
-    config: Mapping[str, Any] | None,
-    seed: int | None,
-    data: Mapping[str, Any] | None,
+    record: Record,
 ) -> dict[str, Any]:
-    """What is recorded of a generator, of whatever form."""
+    """What is recorded of a generator, of whatever form; `shapes`: of an image, and of a latent."""
+    step = record.get("step")
     return {
-        "experiment": experiment,
-        "config": dict(config or {}),
-        "seed": seed,
-        "data": dict(data or {}),
+        "experiment": record.get("experiment"),
+        "config": dict(record.get("config") or {}),
+        "seed": record.get("seed"),
+        "data": dict(record.get("data") or {}),
         "num_classes": num_classes,
-        "image_shape": image_shape,
-        "latent_shape": latent_shape,
+        "image_shape": shapes[0],
+        "latent_shape": shapes[1],
         "step": int(state.step) if step is None else step,
-        "stage": stage,
+        "stage": record.get("stage", 0),
         "fingerprint": state_fingerprint,
         "versions": {name: _version(name) for name in ("ganjax", "jax")},
     }

@@ -102,6 +102,12 @@ def loss_setting(default: str) -> Any:
     return setting(default, "what is minimised", choices=tuple(LOSSES))
 
 
+def held_out_setting(default: float) -> Any:
+    """The setting `held_out` with another default."""
+    help = "share that is not trained on, but a split test, of a set without one; 0: none"
+    return setting(default, help, minimum=0.0, below=1.0)
+
+
 def schedule_setting(default: str) -> Any:
     """The setting `schedule` with another default."""
     help = "how both rates fall from decay_start on; exponential: to a hundredth"
@@ -458,12 +464,7 @@ class ImageRecipe(Recipe):
         "crop", "how images come to image_size: cropped, with black around them, or out of proportion"
     )
     channels: int | None = setting(None, "of the images; none: the set's own", choices=(1, 3, 4))
-    held_out: float = setting(
-        0.0,
-        "share that is not trained on, but a split test, of a set without one; 0: none",
-        minimum=0.0,
-        below=1.0,
-    )
+    held_out: float = held_out_setting(0.0)
     held_out_by: str = setting("", "names that are alike up to this text are held out together")
 
     mirror: bool = setting(False, "half of the real images are mirrored, left to right")
