@@ -346,6 +346,19 @@ def override(config: C, overrides: Mapping[str, Any], *, experiment: str = "") -
     return _made(dataclasses.replace, config, **changes)
 
 
+def check_unused(config: Any, name: str, where: str) -> None:
+    """Raises ValueError unless a setting has its default.
+
+    Args:
+      config: whose `__post_init__` or `build` asks, where the setting has no effect.
+      name: of the setting.
+      where: why not, as in "schedule=constant".
+    """
+    default = next(field.default for field in dataclasses.fields(config) if field.name == name)
+    if (value := getattr(config, name)) != default:
+        raise ValueError(f"--config.{name}={value}: expected {default}, as it does nothing with {where}")
+
+
 def _takes_bool(annotation: Any) -> bool:
     return annotation is bool or bool in (_members(annotation) or ())
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import optax
 
 from ganjax import augment, augment_ada, data, losses, optim, regularizers
-from ganjax.config import setting
+from ganjax.config import check_unused, setting
 from ganjax.data.mirrored import mirrored
 from ganjax.families import alternation, penalties
 from ganjax.families.adaptive import Adaptive, adaptive
@@ -242,15 +242,9 @@ class Recipe:
 
     def _check_switches(self) -> None:
         """Raises ValueError for a setting that another one, which is off, leaves without effect."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name, (switch, is_on) in self.switches().items():
-            if (
-                name in defaults
-                and getattr(self, name) != defaults[name]
-                and not is_on(getattr(self, switch))
-            ):
-                state = f"{switch}={getattr(self, switch)}"
-                raise wrong(self, name, f"{defaults[name]}, as it does nothing with {state}")
+            if hasattr(self, name) and not is_on(getattr(self, switch)):
+                check_unused(self, name, f"{switch}={getattr(self, switch)}")
 
     def learning_rate(self, value: float) -> float | optim.Schedule:
         """By the run's step."""

@@ -152,12 +152,17 @@ def lpips(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
 REDUCED = 256  # pixels of the shorter side, or up to twice as many
 
 
+def reduction(size: tuple[int, ...]) -> int:
+    """The sides of the blocks that `reduced` takes means over, of images of this (height, width)."""
+    return max(min(size) // REDUCED, 1)
+
+
 def reduced(x: Any) -> Any:
     """Images [n, H, W, C] as they are up to 511 pixels on the shorter side; larger ones by means over blocks,
     so that it has at least 256. What is left over at the border falls off. StyleGAN's path length and
     projection are measured so, as the network was trained at such sizes."""
     n, height, width, channels = x.shape
-    factor = max(min(height, width) // REDUCED, 1)
+    factor = reduction((height, width))
     if factor == 1:
         return x
     rows, columns = height // factor, width // factor

@@ -21,7 +21,7 @@ from ganjax import errors
 from ganjax.metrics import diversity, frechet, kernel, manifold, path_length, pixels, scores
 from ganjax.metrics.classifier import Classifier
 from ganjax.metrics.inception import DIM, Inception
-from ganjax.metrics.lpips import LPIPS, REDUCED, reduced
+from ganjax.metrics.lpips import LPIPS, reduced, reduction
 from ganjax.metrics.sets import CHUNK, Images, digest
 from ganjax.report.files import write_atomically
 
@@ -628,7 +628,7 @@ def _perceptual_path_length(subject: Subject, space: str = "z") -> dict[str, Any
         "std": found.std_error,
         "paths": count,
         "kept": found.kept,
-        "largest": f"{REDUCED} pixels",
+        "shrunk_by": reduction(subject.generated.image_shape[:2]),
     }
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ganjax import data, optim
-from ganjax.config import setting
+from ganjax.config import check_unused, setting
 from ganjax.data.labelled import labels_of
 from ganjax.data.normal import Normal, classes_of
 from ganjax.data.sampling import spread
@@ -167,13 +167,9 @@ class AnomalyRecipe(NormalRecipe):
                 f"{self.steps - self.critic_steps}, so that of steps={self.steps} there are some before, and "
                 f"the generator moves, every critic_steps={self.critic_steps} of them"
             )
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name, other in (("search_rate", "search_steps"), ("encoder_learning_rate", "encoder_steps")):
-            if not getattr(self, other) and getattr(self, name) != defaults[name]:
-                raise ValueError(
-                    f"--config.{name}={getattr(self, name)}: expected {defaults[name]}, as it does nothing "
-                    f"with {other}=0"
-                )
+            if not getattr(self, other):
+                check_unused(self, name, f"{other}=0")
         if not self.encoder_steps and not self.search_steps:
             raise ValueError(
                 "--config.encoder_steps=0: expected search_steps too, as without an encoder latents are "

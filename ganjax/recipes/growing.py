@@ -7,7 +7,7 @@ from absl import logging
 from flax import linen as nn
 
 from ganjax import data
-from ganjax.config import setting
+from ganjax.config import check_unused, setting
 from ganjax.data.images import check_size
 from ganjax.data.shrunk import shrunk
 from ganjax.errors import UsageError
@@ -102,10 +102,8 @@ class GrowingRecipe(ImageRecipe):
     def rungs(self, top: int) -> tuple[Rung, ...]:
         """The stages up to this level. Raises ValueError for batches or lengths that do not fit."""
         levels = range(self.first_level(top), top + 1) if self.growing else (top,)
-        for name in ("first_size", "batch_sizes", "fade_images", "hold_images"):
-            default = type(self).__dataclass_fields__[name].default
-            if not self.growing and getattr(self, name) != default:
-                raise wrong(self, name, f"{default}, as it does nothing with growing=false")
+        for name in () if self.growing else ("first_size", "batch_sizes", "fade_images", "hold_images"):
+            check_unused(self, name, "growing=false")
         before = self.batch_sizes[: len(levels) - 1]
         sizes = [*before, *[self.batch_size] * (len(levels) - len(before))]
         for size in sizes:

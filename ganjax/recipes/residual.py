@@ -7,7 +7,7 @@ from typing import Any, Literal
 from flax import linen as nn
 
 from ganjax import data
-from ganjax.config import setting
+from ganjax.config import check_unused, setting
 from ganjax.families.adversarial import DISCRIMINATOR
 from ganjax.families.recipe import ImageRecipe, loss_setting, schedule_setting, wrong
 from ganjax.gan import Experiment
@@ -59,10 +59,8 @@ class ResidualRecipe(ImageRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.conditioning != "auxiliary" and self.classification != 1.0:
-            raise wrong(
-                self, "classification", f"1.0, as it does nothing with conditioning={self.conditioning}"
-            )
+        if self.conditioning != "auxiliary":
+            check_unused(self, "classification", f"conditioning={self.conditioning}")
         if self.conditioning == "auxiliary" and self.mismatched:
             raise wrong(self, "mismatched", "0, as with conditioning=auxiliary logits are of no label")
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from ganjax import data, optim
-from ganjax.config import setting
+from ganjax.config import check_unused, setting
 from ganjax.data.labelled import FewLabels, Labelled, Unlabelled
 from ganjax.data.rotated import rotated
 from ganjax.data.sampling import spread
@@ -72,16 +72,10 @@ class SemiSupervisedRecipe:
     )
 
     def __post_init__(self) -> None:
-        if self.schedule == "constant" and self.decay_start != 0.5:
-            raise ValueError(
-                f"--config.decay_start={self.decay_start}: expected 0.5, as it does nothing with "
-                "schedule=constant"
-            )
-        if not self.baseline and self.baseline_steps != 3000:
-            raise ValueError(
-                f"--config.baseline_steps={self.baseline_steps}: expected 3000, as it does nothing with "
-                "baseline=false"
-            )
+        if self.schedule == "constant":
+            check_unused(self, "decay_start", "schedule=constant")
+        if not self.baseline:
+            check_unused(self, "baseline_steps", "baseline=false")
 
     @property
     def compute_dtype(self) -> jnp.dtype:
@@ -203,13 +197,7 @@ class NoisyRecipe(SemiSupervisedRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        unused = "hidden" if self.network == "convolutions" else "width"
-        default = next(field.default for field in dataclasses.fields(self) if field.name == unused)
-        if getattr(self, unused) != default:
-            raise ValueError(
-                f"--config.{unused}={getattr(self, unused)}: expected {default}, as it does nothing with "
-                f"network={self.network}"
-            )
+        check_unused(self, "hidden" if self.network == "convolutions" else "width", f"network={self.network}")
 
     def generator(self, shape: tuple[int, int, int]) -> nn.Module:
         """Of images [H, W, C]."""

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from ganjax import augment, data, losses, optim
-from ganjax.config import setting
+from ganjax.config import check_unused, setting
 from ganjax.data.dataset import alike
 from ganjax.data.domains import Divide, by_channels
 from ganjax.data.sampling import spread
@@ -103,15 +103,10 @@ class TranslationRecipe:
         if bool(self.domain_a) != bool(self.domain_b):
             here, missing = ("domain_a", "domain_b") if self.domain_a else ("domain_b", "domain_a")
             raise ValueError(f"--config.{here}={getattr(self, here)}: expected --config.{missing} beside it")
-        if self.schedule == "constant" and self.decay_start != 0.5:
-            raise ValueError(
-                f"--config.decay_start={self.decay_start}: expected 0.5, as it does nothing with "
-                "schedule=constant"
-            )
-        if self.image_size is None and self.resize != "crop":
-            raise ValueError(
-                f"--config.resize={self.resize}: expected crop, as it does nothing with image_size=None"
-            )
+        if self.schedule == "constant":
+            check_unused(self, "decay_start", "schedule=constant")
+        if self.image_size is None:
+            check_unused(self, "resize", "image_size=None")
 
     @property
     def compute_dtype(self) -> jnp.dtype:

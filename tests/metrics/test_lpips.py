@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ganjax.errors import RunError
-from ganjax.metrics.lpips import LPIPS, SCALE, SHIFT, TRUNKS, convert, load_lpips, lpips
+from ganjax.metrics.lpips import LPIPS, SCALE, SHIFT, TRUNKS, convert, load_lpips, lpips, reduced, reduction
 from ganjax.weights import Weights
 
 FILES = os.environ.get("GANJAX_LPIPS")
@@ -206,3 +206,12 @@ def test_the_files_say_what_people_say():
 def test_jit_takes_parameters_as_an_argument(alexnet):
     shapes = jax.eval_shape(lpips, alexnet.params, jnp.zeros((2, 40, 40, 3)), jnp.zeros((2, 40, 40, 3)))
     assert shapes.shape == (2,)
+
+
+def test_large_images_are_shrunk_by_whole_blocks():
+    images = np.arange(2 * 515 * 520 * 1, dtype=np.float64).reshape(2, 515, 520, 1)
+    assert (reduction((515, 520)), reduction((511, 1024)), reduction((64, 64))) == (2, 1, 1)
+    small = reduced(images)
+    assert small.shape == (2, 257, 260, 1)
+    assert small[1, 3, 5, 0] == images[1, 6:8, 10:12, 0].mean()
+    np.testing.assert_array_equal(reduced(images[:, :300]), images[:, :300])
