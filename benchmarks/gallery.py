@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.command_line import Parser
+from benchmarks.runs import read_object
 from ganjax import config as settings
 from ganjax.cli import experiments
 from ganjax.cli.workdir import read_config
@@ -55,7 +56,7 @@ def section(folder: pathlib.Path, name: str, package: str = "experiments") -> st
     Raises:
       RunError: a file is missing or damaged, or the run has not reached its end.
     """
-    record, result = read_config(folder), _read(folder / "result.json")
+    record, result = read_config(folder), read_object(folder / "result.json")
     if not result.get("complete"):
         raise RunError(f"{folder} has not reached its end: step {result.get('step')}; let it go on first")
     module = experiments.find(record["experiment"], package)
@@ -158,7 +159,7 @@ def _hardware(record: Mapping[str, Any]) -> str:
 def _evaluated(folder: pathlib.Path, command: str) -> list[str]:
     if not (folder / "evaluation.json").exists():
         return [f"Not evaluated yet: `{command} --mode=evaluate`."]
-    results = _read(folder / "evaluation.json")
+    results = read_object(folder / "evaluation.json")
     verdict = results.pop("verdict", None)
     hidden = ("value", "std", "protocol", "per_class", "samples_per_class", "members")
     lines = ["| figure | value | besides |", "|---|---|---|"]
@@ -184,18 +185,6 @@ def _figure(value: Any) -> str:
     if isinstance(value, list):
         return " to ".join(_figure(end) for end in (min(value), max(value))) if value else "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError("it is no object")
-        return content
-    except OSError as error:
-        raise RunError(f"{path} can't be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is damaged: {error}") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

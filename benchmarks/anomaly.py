@@ -1,0 +1,88 @@
+"""One table of several runs that find anomalies, from their evaluations: ours beside the simpler methods.
+
+    python -m benchmarks.anomaly RUN [RUN ...]
+
+A run is one choice of what is normal, as in
+
+    for digit in 0-8 0-7,9 0-6,8-9; do
+      python run.py --experiment=anomaly_mnist --config.normal=$digit --workdir=runs/without_$digit
+      python run.py --workdir=runs/without_$digit --mode=evaluate
+    done
+
+A row for each run, and their means: the area under the ROC curve and the average precision, each with those
+of every other method that all the runs were measured beside.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.command_line import Parser
+from benchmarks.runs import read_object
+from ganjax.cli.workdir import read_config
+from ganjax.errors import RunError
+
+FIGURES = ("roc_area", "average_precision")
+
+
+def table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown.
+
+    Args:
+      runs: of each, `normal`, and the results of `FIGURES` as the evaluation gives them.
+    """
+    columns = [(figure, method) for figure in FIGURES for method in _methods(runs, figure)]
+    rows = np.array([[run[figure][method] for figure, method in columns] for run in runs])
+    names = [run["normal"] or "all" for run in runs]
+    if len(runs) > 1:
+        rows, names = np.vstack([rows, rows.mean(axis=0)]), [*names, "**mean**"]
+    heads = ["normal", *(f"`{figure}` {_called(method)}" for figure, method in columns)]
+    lines = [heads, ["---"] * len(heads)]
+    lines += [[name, *(f"{value:.4f}" for value in row)] for name, row in zip(names, rows, strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _methods(runs: Sequence[Mapping[str, Any]], figure: str) -> list[str]:
+    return [
+        method
+        for method, value in runs[0][figure].items()
+        if isinstance(value, float) and all(isinstance(run[figure].get(method), float) for run in runs)
+    ]
+
+
+def _called(method: str) -> str:
+    return "ours" if method == "value" else method.replace("_", " ")
+
+
+def read(folder: pathlib.Path) -> dict[str, Any]:
+    """What `table` takes of a run. Raises RunError where it has not been evaluated, or finds no anomalies."""
+    normal = read_config(folder)["config"].get("normal")
+    if normal is None:
+        raise RunError(f"{folder}: expected a run of an experiment that finds anomalies")
+    if not (folder / "evaluation.json").exists():
+        raise RunError(f"{folder} is not evaluated; run: python run.py --workdir={folder} --mode=evaluate")
+    results = read_object(folder / "evaluation.json")
+    lacking = [figure for figure in FIGURES if figure not in results]
+    if lacking:
+        raise RunError(f"{folder}: its evaluation lacks {', '.join(lacking)}; evaluate it without --metrics=")
+    return {"normal": normal} | {figure: results[figure] for figure in FIGURES}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=pathlib.Path, help="a run's folder")
+    arguments = parser.parse_args(argv)
+    try:
+        print(table([read(folder) for folder in arguments.runs]))
+    except RunError as error:
+        print(f"anomaly: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
