@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import optax
 
 from ganjax import losses, random
+from ganjax.augment import Augmentation
 from ganjax.families.adversarial import (
     DISCRIMINATOR,
     GENERATOR,
@@ -68,6 +69,7 @@ def semi_supervised(
     generator_loss: Literal["feature_matching", "non_saturating"] = "feature_matching",
     unlabelled_weight: float = 1.0,
     regression_weight: float = 1.0,
+    augment: Augmentation | None = None,
     ema_decay: Callable[[Array], Array] | None = None,
     baseline: bool = True,
     baseline_due: Callable[[int], bool] = always,
@@ -89,6 +91,8 @@ def semi_supervised(
         images (section 3.1); or "non_saturating", -log p(real).
       unlabelled_weight: of what the discriminator has to tell apart, beside the labels.
       regression_weight: of the mean squared error of the targets.
+      augment: what every image goes through before a discriminator or the baseline learns from it, labelled,
+        unlabelled or generated; predictions are of images as they are.
       ema_decay: the decay, by step, of the averaged discriminator (and baseline), which predictions are made
         with; None: with the last.
       baseline: train it. It begins as the discriminator does, and sees the same labelled batches and noise.
@@ -119,6 +123,8 @@ def semi_supervised(
 
     def judged(params: Tree, images: Array, context: Context, name: str) -> tuple[Outputs, Array]:
         """Outputs and features; `name` says which images, for what the network draws itself."""
+        if augment is not None:
+            images = augment(images, context.example_keys(f"augment {name}"))
         keys = keys_of(discriminator, context.example_keys, f"{DISCRIMINATOR} {name}")
         outputs: Any
         outputs, sown = apply(discriminator, params, {"intermediates": {}}, images, **keys)

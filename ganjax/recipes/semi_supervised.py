@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from ganjax import data, optim
+from ganjax.augment import flip_and_shift
 from ganjax.config import check_unused, setting
 from ganjax.data.labelled import FewLabels, Labelled, Unlabelled
 from ganjax.data.rotated import rotated
@@ -52,6 +53,9 @@ class SemiSupervisedRecipe:
     )
     generator_loss: Literal["feature_matching", "non_saturating"] = setting(
         "feature_matching", "what the generator minimises"
+    )
+    shift: int = setting(
+        0, "pixels by which all images are moved at random in training, either way; 0: not", minimum=0
     )
     unlabelled_weight: float = setting(1.0, "of telling real images from generated ones", minimum=0.0)
     baseline: bool = setting(True, "trains the same network on the labels alone beside it, to compare with")
@@ -123,6 +127,9 @@ class SemiSupervisedRecipe:
             )
         if not classify and self.fake_class == "explicit":
             raise ValueError("--config.fake_class=explicit: expected implicit, as no classes are learned")
+        if self.shift >= min(source.image_shape[:2]):
+            height, width = source.image_shape[:2]
+            raise ValueError(f"--config.shift={self.shift}: expected less than the images' {height}x{width}")
         num_classes, num_targets = len(names) if classify else 0, 0 if degrees is None else 1
 
         def optimizer(rate: float, steps: int) -> optax.GradientTransformation:
@@ -148,6 +155,7 @@ class SemiSupervisedRecipe:
             generator_loss=self.generator_loss,
             unlabelled_weight=self.unlabelled_weight,
             regression_weight=regression_weight,
+            augment=flip_and_shift(self.shift, flip=False) if self.shift else None,
             ema_decay=optim.ema_decay(self.ema_decay) if self.ema_decay else None,
             baseline=self.baseline,
             baseline_due=lambda step: step < for_baseline,

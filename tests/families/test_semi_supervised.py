@@ -148,6 +148,32 @@ def test_both_and_averages():
         gan.sample(state, keys, jnp.arange(3))
 
 
+def test_all_that_is_learned_from_is_augmented_and_nothing_else():
+    """What turns images into their negatives, in front of a linear network, is the network's negative."""
+    drawn = []
+
+    def negative(images, keys):
+        drawn.append(np.asarray(jax.random.key_data(keys)))
+        return -images
+
+    given = batch()
+    augmented = made(num_targets=1, augment=negative)
+    state, found = losses_of(augmented, given)
+    assert len({keys.tobytes() for keys in drawn}) == 3  # for labelled, unlabelled and generated images
+    context = Context(KEY, jnp.arange(4))
+    turned = dict(state.params)
+    for player in ("discriminator", "baseline"):
+        turned[player] = jax.tree.map(jnp.negative, state.params[player])
+    for phase in made(num_targets=1).phases:
+        value, _ = phase.loss(turned[phase.player], state.replace(params=turned), given, context)
+        assert found[phase.player][0] == pytest.approx(float(value), rel=1e-5), phase.player
+    one, other = (
+        gan.sample(state, None, {"image": given["labelled"]["image"]})
+        for gan in (augmented, made(num_targets=1))
+    )
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
 def test_the_real_logit_is_a_sum_of_exponentials():
     logits = jnp.log(jnp.array([[1.0, 2.0, 5.0, 4.0]]))
     assert float(real_logit(logits[:, :3], 3)[0]) == pytest.approx(np.log(8), rel=1e-6)
