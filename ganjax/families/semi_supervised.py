@@ -70,6 +70,7 @@ def semi_supervised(
     unlabelled_weight: float = 1.0,
     regression_weight: float = 1.0,
     augment: Augmentation | None = None,
+    consistency_weight: float = 0.0,
     ema_decay: Callable[[Array], Array] | None = None,
     baseline: bool = True,
     baseline_due: Callable[[int], bool] = always,
@@ -93,6 +94,10 @@ def semi_supervised(
       regression_weight: of the mean squared error of the targets.
       augment: what every image goes through before a discriminator or the baseline learns from it, labelled,
         unlabelled or generated; predictions are of images as they are.
+      consistency_weight: of the squared difference of what the discriminator predicts for an unlabelled image
+        under two draws of its noise and of `augment`: of the classes' probabilities, summed, and of the
+        targets (Wei et al. 2018, "Improving the improved training of Wasserstein GANs", section 3.2; without
+        their second term, of features). 0: no second draw.
       ema_decay: the decay, by step, of the averaged discriminator (and baseline), which predictions are made
         with; None: with the last.
       baseline: train it. It begins as the discriminator does, and sees the same labelled batches and noise.
@@ -155,6 +160,16 @@ def semi_supervised(
             value += regression_weight * squared
         return value, metrics
 
+    def inconsistency(one: Outputs, other: Outputs) -> Array:
+        """How much predictions for the same images differ."""
+        off = jnp.zeros(())
+        if num_classes:
+            shares = [jax.nn.softmax(logits[:, :num_classes], axis=1) for logits, _ in (one, other)]
+            off += jnp.mean(jnp.sum(jnp.square(shares[0] - shares[1]), axis=1))
+        if num_targets:
+            off += jnp.mean(jnp.square(one[1] - other[1]))
+        return off
+
     def discriminator_loss(
         params: Tree, state: GanState, batch: Batch, context: Context
     ) -> tuple[Array, Effects]:
@@ -171,7 +186,12 @@ def semi_supervised(
             "fake_logits": jnp.mean(unreal),
             "real_fake_accuracy": 0.5 * (jnp.mean(real > 0) + jnp.mean(unreal < 0)),
         }
-        return value + unlabelled_weight * told_apart, Effects(metrics=metrics)
+        value += unlabelled_weight * told_apart
+        if consistency_weight:
+            again, _ = judged(params, batch[UNLABELLED]["image"], context, f"{UNLABELLED} again")
+            metrics["inconsistency"] = inconsistency(of_real, again)
+            value += consistency_weight * metrics["inconsistency"]
+        return value, Effects(metrics=metrics)
 
     def generators_loss(
         params: Tree, state: GanState, batch: Batch, context: Context

@@ -58,6 +58,11 @@ class SemiSupervisedRecipe:
         0, "pixels by which all images are moved at random in training, either way; 0: not", minimum=0
     )
     unlabelled_weight: float = setting(1.0, "of telling real images from generated ones", minimum=0.0)
+    consistency: float = setting(
+        0.0,
+        "weight of how predictions for an unlabelled image differ under two draws of noise and shift; 0: off",
+        minimum=0.0,
+    )
     baseline: bool = setting(True, "trains the same network on the labels alone beside it, to compare with")
     baseline_steps: int = setting(
         3000,
@@ -156,6 +161,7 @@ class SemiSupervisedRecipe:
             unlabelled_weight=self.unlabelled_weight,
             regression_weight=regression_weight,
             augment=flip_and_shift(self.shift, flip=False) if self.shift else None,
+            consistency_weight=self.consistency,
             ema_decay=optim.ema_decay(self.ema_decay) if self.ema_decay else None,
             baseline=self.baseline,
             baseline_due=lambda step: step < for_baseline,

@@ -174,6 +174,40 @@ def test_all_that_is_learned_from_is_augmented_and_nothing_else():
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+@pytest.mark.parametrize(("num_classes", "num_targets"), [(3, 0), (0, 1), (3, 1)])
+def test_consistency_by_hand(num_classes, num_targets):
+    """Two draws of a factor before a linear network; without draws there is nothing to differ."""
+
+    def scaled(images, keys):
+        return images * random.uniform(keys, (1, 1, 1))
+
+    given = batch()
+    options = {"num_classes": num_classes, "num_targets": num_targets, "augment": scaled}
+    without = losses_of(made(**options), given)[1]["discriminator"]
+    state, found = losses_of(made(**options, consistency_weight=3.0), given)
+    value, metrics = found["discriminator"]
+    kernel = np.asarray(state.params["discriminator"]["Dense_0"]["kernel"])
+    context = Context(KEY, jnp.arange(4))
+    images = given["unlabelled"]["image"]
+    outputs = [
+        np.asarray(scaled(images, context.example_keys(f"augment {name}"))).reshape(4, 4) @ kernel
+        for name in ("unlabelled", "unlabelled again")
+    ]
+    expected = 0.0
+    if num_classes:
+        one, other = (np.exp(log_shares(output[:, :num_classes])) for output in outputs)
+        expected += np.square(one - other).sum(1).mean()
+    if num_targets:
+        one, other = (output[:, -1] for output in outputs)
+        expected += np.square(one - other).mean()
+    assert expected > 1e-6
+    assert float(metrics["inconsistency"]) == pytest.approx(expected, rel=1e-4)
+    assert value - without[0] == pytest.approx(3 * expected, rel=1e-3)
+    assert "inconsistency" not in without[1]
+    alike = losses_of(made(num_classes, num_targets, consistency_weight=3.0), given)[1]["discriminator"]
+    assert float(alike[1]["inconsistency"]) == 0.0
+
+
 def test_the_real_logit_is_a_sum_of_exponentials():
     logits = jnp.log(jnp.array([[1.0, 2.0, 5.0, 4.0]]))
     assert float(real_logit(logits[:, :3], 3)[0]) == pytest.approx(np.log(8), rel=1e-6)
