@@ -19,7 +19,8 @@ def test_swd_of_shifted_noise():
     shift[3] = 2.5
     expected = 2.5 * math.gamma(5) / (math.sqrt(math.pi) * math.gamma(5.5))
     assert sliced_wasserstein(points, points + shift, projections=4000) == pytest.approx(expected, rel=0.03)
-    assert sliced_wasserstein(points, points[::-1]) == 0  # sets have no order
+    # Sets have no order; what a row's product rounds to depends on its place in some libraries.
+    assert sliced_wasserstein(points, points[::-1]) == pytest.approx(0, abs=1e-6)
 
 
 def test_swd_in_one_dimension_is_the_difference_of_sorted_values():
