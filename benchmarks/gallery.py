@@ -172,6 +172,10 @@ def _evaluated(folder: pathlib.Path, command: str) -> list[str]:
     protocol = dict(next(iter(results.values()))["protocol"]) if results else {}
     judged = [f"{protocol[key]:,} {key}" for key in ("samples",) if key in protocol]
     judged += [f"step {protocol['step']}", f"{protocol['weights']} weights"] if "step" in protocol else []
+    if "inception" in protocol:
+        network = protocol["inception"]
+        judged.append(f"the Inception of sha256 {network['sha256'][:8]}..., {network['resize']} resizing")
+        judged.append(f"against {protocol['real_count']:,} images of split {protocol['real_split']}")
     if "classifier" in protocol:
         judged.append(f"a classifier of {protocol['classifier']['test_accuracy']:.2%} test accuracy")
     lines += ["", f"On {', '.join(judged)}."]

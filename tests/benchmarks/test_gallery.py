@@ -91,6 +91,14 @@ def test_what_an_evaluation_says(run, tmp_path):
         "Verdict: a: 1, expected 2. b: 3, expected 4.",
     ):
         assert text in page, text
+    inception = {"sha256": "7ff4a85c3a6378f0", "resize": "tf1"}
+    protocol = {"samples": 5000, "inception": inception, "real_count": 10_000, "real_split": "test"}
+    (run / "evaluation.json").write_text(
+        json.dumps({"kid": {"value": 0.05, "std": 0.001, "protocol": protocol}})
+    )
+    assert gallery.main([str(run), f"--docs={docs}"]) == 0
+    judged = "the Inception of sha256 7ff4a85c..., tf1 resizing, against 10,000 images of split test."
+    assert judged in (docs / "gallery.md").read_text()
     evaluation["verdict"] = {"value": True, "against": [], "protocol": {}}
     (run / "evaluation.json").write_text(json.dumps(evaluation))
     assert gallery.main([str(run), f"--docs={docs}"]) == 0
