@@ -4,9 +4,9 @@
 
 A run is one choice of what is normal, as in
 
-    for digit in 0-8 0-7,9 0-6,8-9; do
-      python run.py --experiment=anomaly_mnist --config.normal=$digit --workdir=runs/without_$digit
-      python run.py --workdir=runs/without_$digit --mode=evaluate
+    for normal in 0-8 0-7,9 0-6,8-9; do
+      python run.py --experiment=anomaly_mnist --config.normal=$normal --workdir=runs/normal_$normal
+      python run.py --workdir=runs/normal_$normal --mode=evaluate
     done
 
 A row for each run, and their means: the area under the ROC curve and the average precision, each with those

@@ -212,6 +212,8 @@ class NoisyRecipe(SemiSupervisedRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_unused(self, "hidden" if self.network == "convolutions" else "width", f"network={self.network}")
+        if not (self.shift or self.input_noise or self.noise):
+            check_unused(self, "consistency", "shift, input_noise and noise of 0")
 
     def generator(self, shape: tuple[int, int, int]) -> nn.Module:
         """Of images [H, W, C]."""
@@ -234,6 +236,11 @@ class ConvRecipe(SemiSupervisedRecipe):
     generator_width: int = setting(128, "channels at half the image's size", minimum=1, maximum=65_536)
     input_dropout: float = setting(0.2, "share of pixels that are dropped", minimum=0.0, below=1.0)
     dropout: float = setting(0.5, "share of activations that are dropped", minimum=0.0, below=1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.shift or self.input_dropout or self.dropout):
+            check_unused(self, "consistency", "shift, input_dropout and dropout of 0")
 
     def build(self, load: Callable[..., data.Dataset] = data.load) -> Experiment:
         """The experiment. Raises ValueError for images that do not fit the networks."""

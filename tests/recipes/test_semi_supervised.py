@@ -1,0 +1,59 @@
+"""What the experiments that learn from few labels make of their settings."""
+
+import importlib
+
+import jax
+import pytest
+
+from ganjax import config, data, random
+from ganjax.loop import abstract_state
+from ganjax.recipes import semi_supervised as recipe
+
+QUIET = {"input_noise": 0.0, "noise": 0.0}
+
+
+def built(name, **changes):
+    module = importlib.import_module(f"experiments.{name}")
+    settings = config.override(module.Config(), module.TINY | changes, experiment=name)
+    config.validate(settings)
+    return module.build(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("semi_supervised_mnist", {"shift": 8}, "shift=8: expected less than the images' 8x8"),
+        ("semi_supervised_mnist", QUIET | {"consistency": 1.0}, "does nothing with shift, input_noise"),
+        (
+            "semi_supervised_cifar10",
+            {"input_dropout": 0.0, "dropout": 0.0, "consistency": 1.0},
+            "does nothing with shift, input_dropout",
+        ),
+    ],
+)
+def test_what_does_not_fit(name, changes, message):
+    with pytest.raises(ValueError, match=message):
+        built(name, **changes)
+
+
+@pytest.mark.parametrize("name", ["semi_supervised_mnist", "semi_supervised_cifar10"])
+def test_shift_and_consistency_reach_the_family(name, monkeypatch):
+    given = {}
+    family = recipe.family.semi_supervised
+
+    def recorded(*networks, **options):
+        given.update(options)
+        return family(*networks, **options)
+
+    monkeypatch.setattr(recipe.family, "semi_supervised", recorded)
+    built(name)
+    assert given["augment"] is None
+    assert given["consistency_weight"] == 0
+    abstract_state(built(name, shift=2, consistency=3.0), 0)
+    assert given["consistency_weight"] == 3
+    images = data.to_float(jax.numpy.arange(256, dtype="uint8").reshape(1, 16, 16, 1))
+    moved = given["augment"](images.repeat(40, 0), random.from_seeds(jax.numpy.arange(40)))
+    rows = {float(image[8, 8, 0]) for image in moved}
+    assert len(rows) > 10  # of 25 places
+    inner = {float(x) for x in images[0, 6:11, 6:11, 0].ravel()}
+    assert rows <= inner  # by two pixels at most, and no mirror image
