@@ -1,6 +1,7 @@
 """What the experiments that learn from few labels make of their settings."""
 
 import importlib
+from typing import Any
 
 import jax
 import pytest
@@ -38,7 +39,7 @@ def test_what_does_not_fit(name, changes, message):
 
 @pytest.mark.parametrize("name", ["semi_supervised_mnist", "semi_supervised_cifar10"])
 def test_shift_and_consistency_reach_the_family(name, monkeypatch):
-    given = {}
+    given: dict[str, Any] = {}
     family = recipe.family.semi_supervised
 
     def recorded(*networks, **options):
@@ -47,13 +48,12 @@ def test_shift_and_consistency_reach_the_family(name, monkeypatch):
 
     monkeypatch.setattr(recipe.family, "semi_supervised", recorded)
     built(name)
-    assert given["augment"] is None
-    assert given["consistency_weight"] == 0
+    assert (given["augment"], given["consistency_weight"]) == (None, 0)
     abstract_state(built(name, shift=2, consistency=3.0), 0)
     assert given["consistency_weight"] == 3
     images = data.to_float(jax.numpy.arange(256, dtype="uint8").reshape(1, 16, 16, 1))
     moved = given["augment"](images.repeat(40, 0), random.from_seeds(jax.numpy.arange(40)))
-    rows = {float(image[8, 8, 0]) for image in moved}
-    assert len(rows) > 10  # of 25 places
+    centres = {float(image[8, 8, 0]) for image in moved}
+    assert len(centres) > 10  # of 25 places
     inner = {float(x) for x in images[0, 6:11, 6:11, 0].ravel()}
-    assert rows <= inner  # by two pixels at most, and no mirror image
+    assert centres <= inner  # by two pixels at most, and no mirror image
