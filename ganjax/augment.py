@@ -147,9 +147,12 @@ def jitter(enlarge: float, *, flip: bool = True) -> Augmentation:
             if axis == 2 and flip:
                 mirrored = random.uniform(_streams(keys, "flip"), ()) < 0.5
                 source = jnp.where(mirrored[:, None], size - 1 - source, source)
-            there = jnp.arange(size).reshape(1, 1, -1)
-            weights = jax.nn.relu(1 - jnp.abs(source[:, :, None] - there)).astype(images.dtype)
-            images = _mixed(images, weights, axis)
+            # Of two copies, for these are exact: in one product with the weights of both neighbours what an
+            # example's rounds to would hang on how many stand beside it.
+            before = jnp.floor(source).astype(jnp.int32)
+            share = jnp.expand_dims(source - before, (2, 3) if axis == 1 else (1, 3)).astype(images.dtype)
+            least, most = (take_along(images, place, axis) for place in (before, before + 1))
+            images = (1 - share) * least + share * most
         return images
 
     return augment
@@ -194,10 +197,6 @@ def take_along(images: jax.Array, source: jax.Array, axis: int) -> jax.Array:
     As a product with a matrix of zeros and ones: exact at the highest precision, and derivatives of any order
     are products too, where a gather has scatters, which accelerators add up in an order of their own.
     """
-    return _mixed(images, jax.nn.one_hot(source, images.shape[axis], dtype=images.dtype), axis)
-
-
-def _mixed(images: jax.Array, matrix: jax.Array, axis: int) -> jax.Array:
-    """Along `axis` (1 or 2), place i of an example gets the sum over j of matrix[n, i, j] times place j."""
+    matrix = jax.nn.one_hot(source, images.shape[axis], dtype=images.dtype)
     pattern = "nij,njwc->niwc" if axis == 1 else "nij,nhjc->nhic"
     return jnp.einsum(pattern, matrix, images, precision=jax.lax.Precision.HIGHEST)

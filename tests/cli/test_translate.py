@@ -32,7 +32,7 @@ def opened(path: pathlib.Path) -> Image.Image:
 
 def drawings(folder: pathlib.Path, count: int, mode: str, channels: int) -> None:
     folder.mkdir(parents=True)
-    draw = np.random.default_rng(len(str(folder)) + channels)
+    draw = np.random.default_rng(channels)
     for i in range(count):
         pixels = draw.integers(0, 256, (16, 16, channels), np.uint8)
         Image.fromarray(pixels[..., 0] if channels == 1 else pixels, mode).save(folder / f"{i}.png")
