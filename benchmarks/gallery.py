@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.command_line import Parser
-from benchmarks.runs import read_object
+from benchmarks.runs import evaluations, read_object
 from ganjax import config as settings
 from ganjax.cli import experiments
 from ganjax.cli.workdir import read_config
@@ -159,7 +159,7 @@ def _hardware(record: Mapping[str, Any]) -> str:
 def _evaluated(folder: pathlib.Path, command: str) -> list[str]:
     if not (folder / "evaluation.json").exists():
         return [f"Not evaluated yet: `{command} --mode=evaluate`."]
-    results = read_object(folder / "evaluation.json")
+    results = list(evaluations(folder / "evaluation.json").values())[-1]
     verdict = results.pop("verdict", None)
     hidden = ("value", "std", "protocol", "per_class", "samples_per_class", "members")
     lines = ["| figure | value | besides |", "|---|---|---|"]
