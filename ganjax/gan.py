@@ -4,7 +4,7 @@ A GAN is a tuple of pure functions (`Gan`). All that changes while it trains is 
 `ganjax.step` and `ganjax.loop` train any `Gan`; what differs between families is in the functions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -231,12 +231,15 @@ class Show(NamedTuple):
       conditions: gives what the samples are drawn from, a tree of arrays [count, ...], the same at every
         call; it is asked when a picture is due. Then `picture` may know what these are, and draw it beside.
         None: they are drawn from seeds, and labels where there are classes.
+      compared: samples -> arrays [n, ...] in [-1, 1] of what the networks made, by whose spread a run is
+        watched (`ganjax.metrics.collapse`), each by itself; None: it is not.
     """
 
     count: int
     columns: int
     picture: Callable[[Any, int], np.ndarray]
     conditions: Callable[[], Tree] | None = None
+    compared: Callable[[Any], Sequence[np.ndarray]] | None = None
 
 
 class Judge(NamedTuple):

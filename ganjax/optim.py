@@ -91,7 +91,13 @@ def _chain(
 
 
 def linear_decay(value: float, start: int, end: int) -> Schedule:
-    """`value` until step `start`, then on a straight line to 0 at step `end`."""
+    """`value` until step `start`, then on a straight line to 0 at step `end`.
+
+    References:
+      Gulrajani et al. 2017, "Improved training of Wasserstein GANs", appendix F, from step 0 on; Zhu et al.
+      2017, "Unpaired image-to-image translation using cycle-consistent adversarial networks", section 4, from
+      the middle on.
+    """
     if not 0 <= start < end:
         raise ValueError(f"linear_decay(start={start}, end={end}): expected 0 <= start < end")
     return lambda step: value * jnp.clip((end - step) / (end - start), 0.0, 1.0)
@@ -125,6 +131,8 @@ def exponential_decay(
       steps: at least 1.
       start: a step.
       staircase: fall at the end of every `steps` steps, instead of a little at each.
+    References:
+      Goodfellow et al. 2014, "Generative adversarial nets": in the authors' code rates fall so.
     """
     if not factor > 0.0 or steps < 1 or start < 0:
         raise ValueError(
@@ -143,6 +151,9 @@ def warmup(schedule: float | Schedule, steps: int) -> Schedule:
     """`schedule` (or a constant) times (step + 1) / steps in the first `steps` steps, then as it is.
 
     Step 0 has a rate above 0, so that no batch is wasted; `steps` of 0 warms nothing up.
+
+    References:
+      Goyal et al. 2017, "Accurate, large minibatch SGD: training ImageNet in 1 hour", section 2.2.
     """
     if steps < 0:
         raise ValueError(f"warmup(steps={steps}): expected steps >= 0")
@@ -163,6 +174,10 @@ def ema_decay(decay: float, *, start: int = 0, ramp: bool = True, every: int = 1
       ramp: begin with (1 + t) / (10 + t), t of the average's own steps after `start`, so that the average of
         a short run is not dominated by its first parameters.
       every: the average is of what moves, and it with that, on one of so many steps.
+    References:
+      Karras et al. 2018, "Progressive growing of GANs"; Yazici et al. 2019, "The unusual effectiveness of
+      averaging in GAN training"; Brock et al. 2019, "Large scale GAN training for high fidelity natural image
+      synthesis", for a later start.
     """
     if not 0.0 <= decay < 1.0:
         raise ValueError(f"decay={decay}: expected a number in [0, 1)")

@@ -22,7 +22,7 @@ from jax import lax
 from ganjax import random
 from ganjax.errors import RunError
 from ganjax.gan import Array, Gan, GanState, Tree
-from ganjax.metrics.lpips import LPIPS, TRUNKS, lpips, reduced
+from ganjax.metrics.lpips import LPIPS, check_size, lpips, over_white, reduced
 from ganjax.parallel import Program
 from ganjax.report.files import write_atomically
 from ganjax.sampling import Sampler, in_chunks, latents
@@ -65,20 +65,12 @@ def of_lpips(network: LPIPS, shape: tuple[int, ...]) -> Distance:
     """LPIPS of images [H, W, C], transparent ones over white; from 512 pixels on shrunk by a whole number.
 
     Raises:
-      ValueError: they are too small for the network.
+      UsageError: they are too small for the network.
     """
-    height, width = shape[:2]
-    smallest = TRUNKS[network.network].smallest
-    if min(height, width) < smallest:
-        raise ValueError(
-            f"images of {height}x{width}: LPIPS by {network.network} takes at least {smallest} pixels a side"
-        )
+    check_size(network.network, shape[:2])
 
     def seen(x: Array) -> Array:
-        if x.shape[-1] == 4:
-            alpha = (x[..., 3:] + 1) / 2
-            x = x[..., :3] * alpha + (1 - alpha)
-        return reduced(x)
+        return reduced(over_white(x))
 
     return Distance("lpips", lambda params, x, y: lpips(params, seen(x), seen(y)), network.params)
 

@@ -69,6 +69,11 @@ def test_dcgan_64_has_the_papers_channels():
         ("cgan_cifar10", "16,32", 1),
         ("wgan_mnist", "8,12", 3),
         ("wgan_gp_cifar10", "16,8", 4),
+        # The size of CIFAR-10, which the experiments of MNIST take too.
+        ("gan_mnist", 32, 3),
+        ("dcgan_mnist", 32, 3),
+        ("wgan_mnist", 32, 3),
+        ("wgan_gp_mnist", 32, 3),
     ],
 )
 def test_images_of_any_shape(name, image_size, channels):

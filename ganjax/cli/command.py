@@ -240,7 +240,7 @@ _BELONGS_TO = {
     "real_split": ("train", "evaluate"),
     "inception": ("train", "evaluate"),
     "resize": ("train", "evaluate"),
-    "lpips": ("evaluate", "project"),
+    "lpips": ("train", "evaluate", "project"),
     "host": ("explore",),
     "port": ("explore",),
 }
@@ -556,7 +556,7 @@ def _define() -> flags.FlagValues:
     text(
         "lpips",
         None,
-        "evaluate: the file with VGG16's or AlexNet's weights and LPIPS's, for lpips_diversity, "
+        "train, evaluate: the file with VGG16's or AlexNet's weights and LPIPS's, for lpips_diversity, "
         "perceptual_path_length and its like in w. project: the same; without it pixels are compared.",
     )
     text(

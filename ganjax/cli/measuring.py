@@ -12,12 +12,12 @@ from absl import flags as absl_flags
 
 from ganjax import data, sampling
 from ganjax.cli import drawing
-from ganjax.errors import UsageError, nearest
+from ganjax.errors import NoSplit, UsageError, nearest
 from ganjax.gan import Experiment, Gan, GanState, Judge
 from ganjax.metrics import sets, suite
 from ganjax.metrics.classifier import Classifier, cached_classifier
 from ganjax.metrics.judge import METRICS as OF_JUDGE
-from ganjax.metrics.judge import judge, verdict
+from ganjax.metrics.judge import NEAREST, judge, nearest_training_image, verdict
 from ganjax.metrics.lpips import LPIPS
 from ganjax.metrics.nearest import neighbours_sheet
 from ganjax.parallel import Program
@@ -154,7 +154,8 @@ class Measurer:
         """The state that is sampled from, which protocols are told of."""
         state, facts = drawing.prepared(self._flags, gan, state)
         mode = {"truncation_mode": "resample"} if drawing.takes(gan.sample, "truncation_mode") else {}
-        self._facts = {**(mode | options if options else {}), **facts}
+        whole = {"truncation": None} if drawing.takes(gan.sample, "truncation") else {}
+        self._facts = {**(mode | options if options else whole), **facts}
         return state
 
     def _say_drawing(self, step: int) -> None:
@@ -164,7 +165,8 @@ class Measurer:
     def _make_ready(self, dataset: data.Dataset) -> None:
         """Loads or trains what the metrics need: what is missing shall show before samples are drawn."""
         names = self.asked or self._default(dataset)
-        if set(names) & set(OF_JUDGE) or _of_network("classifier", names):
+        judged = set(names) & set(OF_JUDGE) and not _nearest_alone(dataset, names)
+        if judged or _of_network("classifier", names):
             self._classifier(dataset)
         if _of_network("inception", names):
             self._inception()
@@ -202,16 +204,37 @@ class Measurer:
         names = self.asked or self._default(dataset)
         pixels = generated.count * int(np.prod(generated.image_shape, dtype=np.int64))
         if pixels <= KEPT or set(names) & set(OF_JUDGE):
-            generated = generated.kept(CHUNK)
+            generated = generated.kept(CHUNK, lambda done, total: self._tell("samples", done, total))
         found: Results = {}
-        if set(names) & set(OF_JUDGE):
+        if _nearest_alone(dataset, names):
+            found |= self._near(dataset, generated)
+        elif set(names) & set(OF_JUDGE):
             found |= self._judged(dataset, generated)
         for network, split in suite.REAL_SPLITS.items():
             some = _of_network(network, names)
-            if some:
-                real = self._real(dataset, self._flags.real_split or split)
-                found |= suite.measure(self._subject(dataset, real, generated, generator, critic), some)
+            if not some:
+                continue
+            if any("real" in suite.METRICS[name].sides for name in some):
+                real = self._real_images(dataset, self._flags.real_split or split)
+            else:  # what was imported may have no data
+                real = sets.none(dataset.image_shape)
+            found |= suite.measure(self._subject(dataset, real, generated, generator, critic), some)
         return found
+
+    def _near(self, dataset: data.Dataset, generated: sets.Images) -> Results:
+        """The samples' nearest training images, of a set without labels."""
+        train = self._images(dataset, "train")["image"]
+        try:
+            test = self._images(dataset, "test")["image"]
+        except NoSplit as error:
+            self._say(f"{NEAREST}: no images that were not trained on to compare with ({error})")
+            test = None
+        samples = generated.read(0, generated.count)
+        if self._announce:
+            self.neighbours = neighbours_sheet(samples, train, nearest_first=True)
+        found = nearest_training_image(samples, train, test)
+        found["protocol"] = {"real_set": dataset.name, **found["protocol"]}
+        return {NEAREST: found}
 
     def _default(self, dataset: data.Dataset) -> list[str]:
         """What is measured where nothing is asked for: all that the set and the files given allow."""
@@ -244,7 +267,7 @@ class Measurer:
         samples = generated.read(0, generated.count)
         if search and self._announce:
             self.neighbours = neighbours_sheet(samples, train["image"], nearest_first=True)
-        return judge(
+        results = judge(
             samples,
             generated.labels,
             train=train,
@@ -252,11 +275,14 @@ class Measurer:
             classifier=self._classifier(dataset),
             nearest=search,
         )
+        for result in results.values():
+            result["protocol"] = {"real_set": dataset.name, **result["protocol"]}
+        return results
 
     def _subject(
         self,
         dataset: data.Dataset,
-        real: data.Dataset,
+        real: sets.Images,
         generated: sets.Images,
         generator: suite.Generator | None,
         critic: suite.Critic | None,
@@ -267,7 +293,7 @@ class Measurer:
         }
         return suite.Subject(
             generated,
-            sets.of_dataset(real),
+            real,
             networks,
             cache=cache_folder(),
             tell=self._tell,
@@ -292,7 +318,7 @@ class Measurer:
 
             return sampling.in_chunks(answer, inputs, CRITIC_BATCH)
 
-        return suite.Critic(of, sets.of_dataset(self._real(dataset, "train")))
+        return suite.Critic(of, self._real_images(dataset, "train"))
 
     def _generator(self, index: int, state: GanState, options: Mapping[str, Any]) -> suite.Generator | None:
         gan = self._experiment.stages[index].gan
@@ -330,16 +356,24 @@ class Measurer:
         return self._once(("classifier", dataset.name, dataset.image_shape), make)
 
     def _arrays(self, dataset: data.Dataset, split: str) -> dict[str, np.ndarray]:
+        if not self._real(dataset, split).num_classes:
+            raise UsageError(f"{dataset.name} has no labels to train a classifier by")
+        return self._images(dataset, split)
+
+    def _images(self, dataset: data.Dataset, split: str) -> dict[str, np.ndarray]:
         def make() -> dict[str, np.ndarray]:
             real = self._real(dataset, split)
-            if not real.num_classes:
-                raise UsageError(f"{dataset.name} has no labels to train a classifier by")
             arrays = real.read(np.arange(real.num_examples))
             for line in real.skipped:
                 self._say(line)
             return arrays
 
         return self._once(("arrays", dataset.name, dataset.image_shape, split), make)
+
+    def _real_images(self, dataset: data.Dataset, split: str) -> sets.Images:
+        """The same, to be measured; what is found out about its content is found once."""
+        real = self._real(dataset, split)
+        return self._once(("real images", id(real)), lambda: sets.of_dataset(real))
 
     def _real(self, dataset: data.Dataset, split: str) -> data.Dataset:
         """A split of the set that the run was trained on, of the form that it was trained on."""
@@ -369,6 +403,11 @@ class Measurer:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
+
+
+def _nearest_alone(dataset: data.Dataset, names: Iterable[str]) -> bool:
+    """Whether all that is asked of a judge needs no classifier, and there is none to train."""
+    return not dataset.num_classes and set(names) & set(OF_JUDGE) == {NEAREST}
 
 
 def sets_measured(flags: absl_flags.FlagValues, say: Callable[[str], None], tell: suite.Tell) -> Results:

@@ -78,7 +78,7 @@ def _claim_and_train(command: Command, best: Best | None) -> int:
 
 
 _OF_MEASURING = ("metrics", "num_samples", "inception", "resize", "real_split")
-DIVERSITY, ACCURACY = "sample_diversity", "discriminator_accuracy"  # metrics that the alarm follows
+DIVERSITY, ACCURACY = "pixel_diversity", "discriminator_accuracy"  # metrics that the alarm follows
 _LISTS = ("class_shares", "mode_shares")  # figures that are no number
 
 
@@ -257,8 +257,8 @@ class Watcher:
 
     def __init__(self, folder: epath.Path, experiment: Experiment):
         self._folder, self._picture = folder, workdir.picture_of(experiment)
-        self._of_images = experiment.show is None
-        self._labels = loop.preview_inputs(experiment.num_classes)[1]
+        self._compared = (lambda samples: [samples]) if experiment.show is None else experiment.show.compared
+        self._labels = None if experiment.show else loop.preview_inputs(experiment.num_classes)[1]
         self._alarm = collapse.Alarm()
         self._accuracy: float | None = None  # of the discriminator, at the latest step
         self._jsonl: JsonlLog | None = None
@@ -277,7 +277,7 @@ class Watcher:
         That holds for a run without a checkpoint too, which was killed early and starts again.
         """
         self._jsonl = JsonlLog.open(self._folder / "metrics.jsonl", step)
-        if self._of_images:
+        if self._compared is not None:
             path = self._folder / "diversity.jsonl"
             self._diversity = JsonlLog.open(path, step)
             for record in read_jsonl(path):  # what was told before is not told again
@@ -314,13 +314,15 @@ class Watcher:
             self._images, self._since = 0, time.monotonic()
 
     def preview(self, step: int, samples: Any, columns: int) -> None:
-        """A picture, as a file and in TensorBoard; of images, how far they are apart, and what that says."""
+        """A picture, as a file and in TensorBoard; how far samples are apart, and what that says."""
         assert self._events is not None
         sheet = self._picture(samples, columns)
         pictures.save_png(self._folder / "samples" / f"{step:08d}.png", sheet)
         self._events.image(step, "samples", sheet)
-        if self._diversity is not None and step > self._watched:
-            self._watch(step, collapse.fixed_diversity(pictures.to_uint8(samples), self._labels))
+        if self._diversity is not None and self._compared is not None and step > self._watched:
+            made = [pictures.to_uint8(images) for images in self._compared(samples) if len(images) > 1]
+            if made:
+                self._watch(step, min(collapse.fixed_diversity(images, self._labels) for images in made))
 
     def _watch(self, step: int, diversity: float) -> None:
         assert self._diversity is not None

@@ -75,7 +75,8 @@ class Rule:
 
 
 def fixed_diversity(images: np.ndarray, labels: np.ndarray | None = None) -> float:
-    """The mean pairwise pixel distance among the images of the fixed latents, pixels scaled to [0, 1].
+    """How far the images of the fixed latents are apart: the root of the mean squared difference of two
+    images' pixels, scaled to [0, 1], on average over pairs; of images of other sizes it stays comparable.
 
     Within classes where there are labels, for a conditional model that makes one image of each class has
     collapsed, however far these are apart: the mean over the classes of two images or more. Where no class
@@ -89,13 +90,17 @@ def fixed_diversity(images: np.ndarray, labels: np.ndarray | None = None) -> flo
     """
     images = np.asarray(images)
     if labels is None:
-        return pairwise_distance(images)
+        return _apart(images)
     labels = np.asarray(labels)
     if labels.shape != images.shape[:1]:
         raise errors.UsageError(f"labels: expected the shape {images.shape[:1]}, got {labels.shape}")
     groups = [images[labels == label] for label in np.unique(labels)]
     groups = [group for group in groups if len(group) >= 2] or [images]
-    return float(np.mean([pairwise_distance(group) for group in groups]))
+    return float(np.mean([_apart(group) for group in groups]))
+
+
+def _apart(images: np.ndarray) -> float:
+    return pairwise_distance(images) / float(np.sqrt(max(np.prod(images.shape[1:]), 1)))
 
 
 class Alarm:

@@ -91,6 +91,7 @@ def mean_over_pairs(
     labels: np.ndarray | None = None,
     batch: int = 64,
     seed: int = 0,
+    tell: Callable[[int, int], None] | None = None,
 ) -> PairMean:
     """The mean of `compare` over random pairs of different images, of one class where there are labels.
 
@@ -104,6 +105,7 @@ def mean_over_pairs(
       labels: integers [N], at least 0; at least 2 images of each class that they name.
       batch: pairs at a time.
       seed: of the draw.
+      tell: is given how many pairs are done, and of how many.
     Raises:
       UsageError: too few images, pairs or rows of a batch, or labels that do not fit.
       RunError: a value is NaN or infinite.
@@ -134,6 +136,8 @@ def mean_over_pairs(
                 f"compare: expected one value a pair, the shape ({batch},), got {answer.shape}"
             )
         values.append(answer[: len(a) - start])
+        if tell is not None:
+            tell(min(start + batch, len(a)), len(a))
     grouped = np.concatenate(values).reshape(len(groups), each)
     if not np.isfinite(grouped).all():
         raise errors.RunError("a comparison of two images is NaN or infinite")

@@ -13,6 +13,7 @@ from ganjax.metrics.kernel import kernel_distance
 from ganjax.metrics.nearest import nearest_images
 
 NEAREST_QUANTILE = 0.001
+NEAREST = "nearest_training_image"
 
 METRICS = (
     "label_agreement",
@@ -201,17 +202,42 @@ def judge(
             },
         }
     if nearest:
-        results["nearest_training_image"] = {
-            **_nearest(images, train_images, test_images),
-            "protocol": protocol(
-                real_split="train",
-                real_count=len(train_images),
-                threshold_split="test",
-                threshold_count=len(test_images),
-                threshold_quantile=NEAREST_QUANTILE,
-            ),
-        }
+        found = nearest_training_image(images, train_images, test_images)
+        results[NEAREST] = {**found, "protocol": protocol(**found["protocol"])}
     return results
+
+
+def nearest_training_image(
+    images: np.ndarray, train_images: np.ndarray, test_images: np.ndarray | None = None
+) -> dict[str, Any]:
+    """The result `nearest_training_image` of `judge`, which asks no classifier.
+
+    Args:
+      images: the samples, uint8 [N, H, W, C].
+      train_images: uint8 [M, H, W, C].
+      test_images: images that were not trained on, by whose distances the threshold is chosen; None: there
+        are none, and `value` is None beside the `minimum` and the `median` distance.
+    Raises:
+      UsageError: types or shapes do not fit.
+    """
+    protocol: dict[str, Any] = {
+        "samples": len(images),
+        "real_split": "train",
+        "real_count": len(train_images),
+    }
+    if test_images is None:
+        distances = nearest_images(images, train_images).distance
+        found: dict[str, Any] = {"value": None, "median": float(np.median(distances))}
+    else:
+        # In one search, which prepares the training images once.
+        both = nearest_images(np.concatenate([images, test_images]), train_images).distance
+        distances = both[: len(images)]
+        threshold = float(np.quantile(both[len(images) :], NEAREST_QUANTILE))
+        closer = int((distances < threshold).sum())
+        found = {"value": closer / len(images), "count": closer, "threshold": threshold}
+        protocol |= {"threshold_split": "test", "threshold_count": len(test_images)}
+        protocol["threshold_quantile"] = NEAREST_QUANTILE
+    return {**found, "minimum": float(distances.min()), "protocol": protocol}
 
 
 def verdict(results: Mapping[str, Mapping[str, Any]], *, bars: Mapping[str, float] = BARS) -> list[str]:
@@ -314,18 +340,4 @@ def _diversity(
         "per_class": ratios,
         "samples_per_class": np.minimum(counts, per_class).tolist(),
         "too_few": np.flatnonzero(counts < 2).tolist(),
-    }
-
-
-def _nearest(images: np.ndarray, train_images: np.ndarray, test_images: np.ndarray) -> dict[str, Any]:
-    # In one search, which prepares the training images once.
-    found = nearest_images(np.concatenate([images, test_images]), train_images).distance
-    distances = found[: len(images)]
-    threshold = float(np.quantile(found[len(images) :], NEAREST_QUANTILE))
-    closer = int((distances < threshold).sum())
-    return {
-        "value": closer / len(images),
-        "count": closer,
-        "minimum": float(distances.min()),
-        "threshold": threshold,
     }

@@ -120,22 +120,19 @@ def lpips(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
 
     Args:
       params: of an `LPIPS`; on their form it depends whether it is VGG16 or AlexNet.
-      x, y: [N, H, W, C], floating in [-1, 1] or uint8, C 1 (grey) or 3.
+      x, y: [N, H, W, C], floating in [-1, 1] or uint8, C 1 (grey), 3, or 4 (alpha, which is laid over white).
     Returns:
       float32 [N], at least 0.
     Raises:
-      ValueError: the shapes differ, or are none of images that are large enough: 16 pixels a side for VGG16,
+      UsageError: the shapes differ, or are none of images that are large enough: 16 pixels a side for VGG16,
         31 for AlexNet.
     """
     trunk = TRUNKS[_kind(params)]
-    if x.shape != y.shape or x.ndim != 4 or x.shape[3] not in (1, 3):
-        raise ValueError(
-            f"lpips takes two sets of images of one shape [N, H, W, 1 or 3]; got {x.shape} and {y.shape}"
+    if x.shape != y.shape or x.ndim != 4 or x.shape[3] not in (1, 3, 4):
+        raise errors.UsageError(
+            f"lpips takes two sets of images of one shape [N, H, W, 1, 3 or 4]; got {x.shape} and {y.shape}"
         )
-    if min(x.shape[1:3]) < trunk.smallest:
-        raise ValueError(
-            f"lpips of images {x.shape}: expected at least {trunk.smallest} pixels a side for {_kind(params)}"
-        )
+    check_size(_kind(params), x.shape[1:3])
     # Both at once: the network's weights are then read once.
     images = jnp.concatenate([_scaled(x), _scaled(y)])
     total = jnp.zeros(x.shape[0])
@@ -147,6 +144,25 @@ def lpips(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
         squares = jnp.matmul(jnp.square(first - second), weights.reshape(-1, 1), precision=PRECISION)
         total = total + jnp.mean(squares, (1, 2, 3))
     return total
+
+
+def check_size(network: str, size: tuple[int, ...]) -> None:
+    """Raises UsageError for images of a (height, width) that are too small for "vgg16" or "alexnet"."""
+    smallest = TRUNKS[network].smallest
+    if min(size) < smallest:
+        height, width = size
+        raise errors.UsageError(
+            f"images of {height}x{width}: LPIPS by {network} takes at least {smallest} pixels a side"
+            + ("; VGG16 takes smaller ones" if network == "alexnet" else "")
+        )
+
+
+def over_white(x: Any) -> Any:
+    """Images in [-1, 1] with 4 channels, transparency laid over white; others as they are."""
+    if x.shape[-1] != 4:
+        return x
+    alpha = (x[..., 3:] + 1) / 2
+    return x[..., :3] * alpha + (1 - alpha)
 
 
 REDUCED = 256  # pixels of the shorter side, or up to twice as many
@@ -175,7 +191,7 @@ def _kind(params: Params) -> str:
 
 
 def _scaled(x: jax.Array) -> jax.Array:
-    x = x.astype(jnp.float32) / 127.5 - 1 if x.dtype == jnp.uint8 else x.astype(jnp.float32)
+    x = over_white(x.astype(jnp.float32) / 127.5 - 1 if x.dtype == jnp.uint8 else x.astype(jnp.float32))
     shift, scale = (jnp.asarray(values, jnp.float32).reshape(1, 1, 1, 3) for values in (SHIFT, SCALE))
     return (jnp.broadcast_to(x, (*x.shape[:3], 3)) - shift) / scale
 
@@ -230,7 +246,7 @@ class LPIPS:
         """float32 [N], on the host, in chunks of one size so that memory is bounded.
 
         Args:
-          x, y: [N, H, W, C], uint8 or floating in [-1, 1], C 1 or 3. N may be 0.
+          x, y: [N, H, W, C], uint8 or floating in [-1, 1], C 1, 3 or 4. N may be 0.
           chunk: how many pairs at a time.
           progress: is called with the number of pairs that are done, after each chunk.
         Raises:

@@ -29,6 +29,7 @@ def perceptual_path_length(
     reject: float = 0.01,
     batch: int = 32,
     seed: int = 0,
+    tell: Callable[[int, int], None] | None = None,
 ) -> PathLength:
     """The mean of distance(image at t, image at t + epsilon) / epsilon^2 along paths between latents.
 
@@ -49,6 +50,7 @@ def perceptual_path_length(
       reject: which share is left out at either end, in [0, 0.5).
       batch: paths at a time.
       seed: of the ts.
+      tell: is given how many paths are done, and of how many.
     Raises:
       UsageError: shapes or values that do not fit.
       RunError: a distance is NaN or infinite.
@@ -88,6 +90,8 @@ def perceptual_path_length(
         if step.shape != (batch,):
             raise errors.UsageError(f"distance: expected one value a pair, ({batch},), got {step.shape}")
         lengths.append(step[: count - start] / epsilon**2)
+        if tell is not None:
+            tell(min(start + batch, count), count)
     lengths = np.concatenate(lengths)
     if not np.isfinite(lengths).all():
         raise errors.RunError("perceptual path length: a distance is NaN or infinite")

@@ -1,6 +1,6 @@
 """Distances between images, and between sets of images, that need no network: of pixels alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -249,7 +249,12 @@ def ms_ssim(images: np.ndarray, others: np.ndarray, *, data_range: float = 255.0
 
 
 def ms_ssim_diversity(
-    images: np.ndarray, pairs: int = 10_000, *, labels: np.ndarray | None = None, seed: int = 0
+    images: np.ndarray,
+    pairs: int = 10_000,
+    *,
+    labels: np.ndarray | None = None,
+    seed: int = 0,
+    tell: Callable[[int, int], None] | None = None,
 ) -> PairMean:
     """The mean MS-SSIM of random pairs of generated images: high where they are alike.
 
@@ -260,6 +265,7 @@ def ms_ssim_diversity(
       pairs: 10,000 in PGGAN's table.
       labels: integers [N]: pairs are of one class then, as Odena et al. count.
       seed: of the pairs.
+      tell: is given how many pairs are done, and of how many.
     Raises:
       UsageError: as `mean_over_pairs`, or another type.
 
@@ -268,7 +274,7 @@ def ms_ssim_diversity(
       Karras et al., "Progressive Growing of GANs", 2018, section 6.1.
     """
     images = check_images(images, "images")
-    return mean_over_pairs(images, ms_ssim, pairs, labels=labels, seed=seed)
+    return mean_over_pairs(images, ms_ssim, pairs, labels=labels, seed=seed, tell=tell)
 
 
 def _pairs(images: np.ndarray, others: np.ndarray, data_range: float) -> tuple[np.ndarray, np.ndarray]:

@@ -47,14 +47,29 @@ class Images:
         """The images' classes, read when they are first asked for; None where they have none."""
         return None if self.read_labels is None else np.asarray(self.read_labels())
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """sha256 over shape, pixels and labels, in hex: equal for equal content, wherever it lies."""
+        found = hashlib.sha256(repr((self.count, self.image_shape)).encode())
+        for _, chunk in self.chunks(4096):
+            found.update(np.ascontiguousarray(chunk).data)
+        if self.labels is not None:
+            found.update(np.ascontiguousarray(self.labels, np.int64).data)
+        return found.hexdigest()
+
     def chunks(self, size: int = CHUNK) -> Iterator[tuple[int, np.ndarray]]:
         """The images in order, at most `size` at a time, each with the place of its first."""
         for start in range(0, self.count, size):
             yield start, self.read(start, min(start + size, self.count))
 
-    def kept(self, size: int = CHUNK) -> "Images":
-        """The same images, read now and kept in memory."""
-        pixels = np.concatenate([chunk for _, chunk in self.chunks(size)])
+    def kept(self, size: int = CHUNK, tell: Callable[[int, int], None] | None = None) -> "Images":
+        """The same images, read now and kept in memory; `tell` is given how many are there, of how many."""
+        parts = []
+        for start, chunk in self.chunks(size):
+            parts.append(chunk)
+            if tell is not None:
+                tell(start + len(chunk), self.count)
+        pixels = np.concatenate(parts)
         return dataclasses.replace(self, read=lambda start, stop: pixels[start:stop])
 
 
@@ -100,6 +115,11 @@ def of_arrays(
         num_classes if labels is not None else 0,
         about=about or {},
     )
+
+
+def none(image_shape: tuple[int, int, int]) -> Images:
+    """No images of this shape."""
+    return of_arrays(np.zeros((0, *image_shape), np.uint8))
 
 
 def of_model(
@@ -153,13 +173,3 @@ def of_statistics(path: str) -> tuple[Images, frechet.SavedStatistics]:
 
     about = {"statistics": path, **({} if not saved.about else {"about": saved.about})}
     return Images(saved.count or 0, (0, 0, 0), read, about=about), saved
-
-
-def digest(images: Images) -> str:
-    """sha256 over shape, pixels and labels, in hex: equal for equal content, wherever it lies."""
-    found = hashlib.sha256(repr((images.count, images.image_shape)).encode())
-    for _, chunk in images.chunks(4096):
-        found.update(np.ascontiguousarray(chunk).data)
-    if images.labels is not None:
-        found.update(np.ascontiguousarray(images.labels, np.int64).data)
-    return found.hexdigest()

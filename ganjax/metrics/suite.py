@@ -21,8 +21,8 @@ from ganjax import errors
 from ganjax.metrics import diversity, frechet, kernel, manifold, path_length, pixels, scores
 from ganjax.metrics.classifier import Classifier
 from ganjax.metrics.inception import DIM, Inception
-from ganjax.metrics.lpips import LPIPS, reduced, reduction
-from ganjax.metrics.sets import CHUNK, Images, digest
+from ganjax.metrics.lpips import LPIPS, check_size, reduced, reduction
+from ganjax.metrics.sets import CHUNK, Images
 from ganjax.report.files import write_atomically
 
 SIDES = ("generated", "real")
@@ -33,7 +33,8 @@ SCORE_SPLITS = 10
 SWD_IMAGES = 16_384  # at most
 MS_SSIM_PAIRS = 10_000  # at most
 LPIPS_PAIRS = 2000  # at most
-PATHS = 10_000  # at most
+PATHS = 100_000  # at most, as in the paper
+PIXELS_READ = 1 << 32  # bytes of images that are in memory at most, of either side, where pixels are compared
 CRITIC_IMAGES = 10_000  # at most
 FEATURES_CACHED = 1 << 30  # bytes of real features that are kept in the cache at most; statistics always are
 
@@ -142,7 +143,6 @@ class Subject:
         self._built: dict[str, Network] = {}
         self._found: dict[Need, Any] = {}
         self._computed: dict[Any, Any] = {}
-        self._digest: str | None = None
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
         """What `compute` gives, computed when it is first asked for."""
@@ -244,9 +244,7 @@ class Subject:
     def _path(self, need: Need) -> pathlib.Path | None:
         if self.cache is None or need.network == "classifier":  # which answers in seconds
             return None
-        if self._digest is None:
-            self._digest = digest(self.real)
-        about = json.dumps([self._digest, self.network(need.network).identity, need.what])
+        about = json.dumps([self.real.digest, self.network(need.network).identity, need.what])
         return self.cache / f"real-{hashlib.sha256(about.encode()).hexdigest()[:32]}.npz"
 
     def _from_cache(self, missing: set[Need]) -> set[Need]:
@@ -267,7 +265,7 @@ class Subject:
             try:
                 if need.what == "statistics":
                     mean, cov = value
-                    about = {"images": self._digest, "network": self.network(need.network).identity}
+                    about = {"images": self.real.digest, "network": self.network(need.network).identity}
                     frechet.save_statistics(path, mean, cov, self.real.count, about)
                 else:
                     _write(path, need.what, value)
@@ -433,9 +431,13 @@ def _of_network(network: str, names: Mapping[str, str]) -> list[Metric]:
 
     kinds = {
         "frechet": Metric("", frechet_distance, statistics, _at_least(2)),
-        # So many, for it needs subsets of more samples than features; Inception alone has it.
+        # A line over 1/N through subsets, the smallest of which has more samples than features: the largest
+        # has twice as many, or there is no line to speak of. Inception alone has it.
         "frechet_infinity": Metric(
-            "", frechet_distance_infinity, (generated, statistics[1]), _at_least(DIM + 2, ("generated",))
+            "",
+            frechet_distance_infinity,
+            (generated, statistics[1]),
+            _at_least(2 * DIM, ("generated",)),
         ),
         "kernel": Metric(
             "",
@@ -542,7 +544,11 @@ def _has_critic(subject: Subject, name: str) -> None:
 
 def _some_of_each(subject: Subject, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Generated and real images, as many of each and at most so many: of the larger set some are drawn."""
-    count = min(most, *(subject.side(side).count for side in SIDES))
+    wanted = min(most, *(subject.side(side).count for side in SIDES))
+    size = max(int(np.prod(subject.side(side).image_shape, dtype=np.int64)) for side in SIDES)
+    count = min(wanted, max(PIXELS_READ // size, 2))
+    if count < wanted:
+        subject.say(f"pixels of {count} images of {wanted} are compared: more do not fit memory")
     draw = np.random.default_rng([subject.seed, count])
     generated, real = (_at(side, _chosen(side, count, draw)) for side in map(subject.side, SIDES))
     return generated, real
@@ -583,10 +589,15 @@ def _sliced_wasserstein(subject: Subject) -> dict[str, Any]:
 def _ms_ssim(subject: Subject) -> dict[str, Any]:
     generated, real = _some_of_each(subject, 2 * MS_SSIM_PAIRS)
     pairs = min(MS_SSIM_PAIRS, len(generated) * (len(generated) - 1) // 2)
-    ours, theirs = (
-        pixels.ms_ssim_diversity(images, pairs, seed=subject.seed).value for images in (generated, real)
-    )
-    return {"value": ours, "real": theirs, "pairs": pairs}
+    found = {}
+    for side, images in zip(SIDES, (generated, real), strict=True):
+        tell = _telling(subject, f"MS-SSIM of {side} pairs")
+        found[side] = pixels.ms_ssim_diversity(images, pairs, seed=subject.seed, tell=tell).value
+    return {"value": found["generated"], "real": found["real"], "pairs": pairs}
+
+
+def _telling(subject: Subject, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: subject.tell(what, done, total)
 
 
 def _lpips_diversity(subject: Subject) -> dict[str, Any]:
@@ -595,7 +606,9 @@ def _lpips_diversity(subject: Subject) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for side, images in zip(SIDES, _some_of_each(subject, 2 * LPIPS_PAIRS), strict=True):
         pairs = min(LPIPS_PAIRS, len(images) * (len(images) - 1) // 2)
-        mean = diversity.mean_over_pairs(images, compare, pairs, seed=subject.seed)
+        mean = diversity.mean_over_pairs(
+            images, compare, pairs, seed=subject.seed, tell=_telling(subject, f"LPIPS of {side} pairs")
+        )
         key = "value" if side == "generated" else "real"
         found |= {key: mean.value, ("std" if key == "value" else "real_std"): mean.std_error, "pairs": pairs}
     return found
@@ -622,6 +635,7 @@ def _perceptual_path_length(subject: Subject, space: str = "z") -> dict[str, Any
         labels=labels,
         batch=generator.batch,
         seed=subject.seed,
+        tell=_telling(subject, f"paths in {space}"),
     )
     return {
         "value": found.value,
@@ -643,6 +657,7 @@ def _has_latents(subject: Subject, name: str) -> None:
             f"{name}: it goes from latent to latent, and there is no generator with latents"
         )
     _at_least(2, ("generated",))(subject, name)
+    _seen_by_lpips(subject, name, ("generated",))
 
 
 def _has_styles(subject: Subject, name: str) -> None:
@@ -652,8 +667,21 @@ def _has_styles(subject: Subject, name: str) -> None:
         raise errors.UsageError(f"{name}: it goes from style to style, and this model's generator has none")
 
 
+def _has_pairs(subject: Subject, name: str) -> None:
+    _at_least(2)(subject, name)
+    _seen_by_lpips(subject, name, SIDES)
+
+
+def _seen_by_lpips(subject: Subject, name: str, sides: Sequence[str]) -> None:
+    for side in sides:
+        try:
+            check_size(subject.perceptual().network, subject.side(side).image_shape[:2])
+        except errors.UsageError as error:
+            raise errors.UsageError(f"{name}: {side} {error}") from error
+
+
 OF_LPIPS = (
-    Metric("lpips_diversity", _lpips_diversity, check=_at_least(2), network="lpips"),
+    Metric("lpips_diversity", _lpips_diversity, check=_has_pairs, network="lpips"),
     Metric(
         "perceptual_path_length",
         _perceptual_path_length,
@@ -765,10 +793,12 @@ def measure(subject: Subject, names: Iterable[str]) -> dict[str, dict[str, Any]]
                 f"{metric.name}: it takes the real images themselves; their statistics give fid alone"
             )
         metric.check(subject, metric.name)
+    _check_network(subject, wanted)
     subject.prepare({need for metric in wanted for need in metric.needs})
     results = {}
     for metric in wanted:
-        protocol: dict[str, Any] = {"samples": subject.generated.count, "seed": subject.seed}
+        named = {f"generated_{key}": value for key, value in subject.generated.about.items() if key == "set"}
+        protocol: dict[str, Any] = {"samples": subject.generated.count, **named, "seed": subject.seed}
         if "real" in metric.sides:
             about = {f"real_{key}": value for key, value in subject.real.about.items()}
             protocol |= about | {"real_count": subject.real.count or None}  # a file may not tell
@@ -779,3 +809,18 @@ def measure(subject: Subject, names: Iterable[str]) -> dict[str, dict[str, Any]]
             protocol["lpips"] = {"network": lpips.network, "sha256": lpips.sha256}
         results[metric.name] = metric.compute(subject) | {"protocol": {**protocol, **metric.protocol}}
     return results
+
+
+def _check_network(subject: Subject, wanted: Iterable[Metric]) -> None:
+    """Raises UsageError where statistics of real images are known to be another network's."""
+    saved = subject.real_statistics
+    theirs = None if saved is None else saved.about.get("network")
+    if theirs is None:
+        return
+    for network in dict.fromkeys(need.network for metric in wanted for need in metric.needs):
+        ours = subject.network(network).identity
+        if ours != theirs:
+            raise errors.UsageError(
+                f"the statistics of real images are those of {theirs}, the samples would be seen by {ours}; "
+                "give the weights and the resizing that the statistics were made with"
+            )

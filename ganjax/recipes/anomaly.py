@@ -262,5 +262,9 @@ class GANomalyRecipe(NormalRecipe):
             return pictures.grid(pictures.to_uint8(pairs), 2 * columns)
 
         built = self.judged(load, source, (stage,))
-        columns = min(4, self.shown)
-        return built._replace(show=Show(self.shown, columns, picture, lambda: {"image": shown()}))
+
+        def compared(samples: Any) -> list[np.ndarray]:
+            return [samples["reconstruction"]]
+
+        show = Show(self.shown, min(4, self.shown), picture, lambda: {"image": shown()}, compared)
+        return built._replace(show=show)

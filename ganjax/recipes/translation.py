@@ -198,6 +198,9 @@ class TranslationRecipe:
                 cells += [fixed()[domain], samples[direction], last]
             return rows(cells, columns)
 
+        def compared(samples: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+            return [samples[direction] for direction in directions.values()]
+
         def translate(command: Any) -> int:
             from ganjax.cli import translate  # here: to build an experiment needs no command line
 
@@ -206,7 +209,7 @@ class TranslationRecipe:
         return Experiment(
             (Stage(gan, source, self.steps, self.batch_size),),
             modes={"translate": translate},
-            show=Show(shown, 1 if len(directions) > 1 or shown < 4 else 2, picture, conditions),
+            show=Show(shown, 1 if len(directions) > 1 or shown < 4 else 2, picture, conditions, compared),
             judge=judge,
             evaluate_every=self.evaluate_every,
             seeds=self.seeds,

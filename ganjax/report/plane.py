@@ -71,4 +71,4 @@ def show(mixture: Mixture, count: int = SHOWN) -> Show:
         del columns  # one picture for all
         return draw(mixture.points(samples), mixture.centers, mixture.std)
 
-    return Show(count, 1, picture)
+    return Show(count, 1, picture, compared=lambda samples: [samples])

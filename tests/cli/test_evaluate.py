@@ -98,6 +98,11 @@ def test_against_what_was_held_out(run, tmp_path):
     means = [result[name] for name in ("train", "held_out", "generated")]
     assert len(set(means)) == 3
     assert result["value"] == pytest.approx((means[0] - means[1]) / (means[0] - means[2]))
+    near = json.loads(good(run(*words, "--metrics=nearest_training_image")).out)["nearest_training_image"]
+    assert 0 <= near["value"] <= 1  # by pixels alone: there are no classes
+    assert (near["protocol"]["real_count"], near["protocol"]["threshold_count"]) == (14, 6)
+    assert near["protocol"]["real_set"] == str(images)
+    assert (folder / "neighbours.png").exists()
     words += ("--metrics=swd",)
     for split, count in (("test", 6), ("train", 14)):
         found = json.loads(good(run(*words, f"--real_split={split}")).out)
@@ -176,6 +181,7 @@ def test_two_sets(run, tmp_path, two):
     assert list(found) == ["swd", "ms_ssim"]  # what needs no network
     protocol = found["swd"]["protocol"]
     assert (protocol["samples"], protocol["real_count"], protocol["real_set"]) == (30, 40, str(real))
+    assert protocol["generated_set"] == str(fake)
     assert listing(tmp_path) == before
     out = tmp_path / "e.json"
     answer = good(

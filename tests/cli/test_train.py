@@ -368,5 +368,5 @@ def test_samples_that_grow_alike_are_warned_of_once(run, tmp_path, monkeypatch):
         "38% of the 1.05 before"
     ]
     lines = read_jsonl(folder / "diversity.jsonl")
-    assert [(line["step"], line["sample_diversity"]) for line in lines] == list(values.items())
-    assert (3, "sample_diversity") in events(folder)
+    assert [(line["step"], line["pixel_diversity"]) for line in lines] == list(values.items())
+    assert (3, "pixel_diversity") in events(folder)

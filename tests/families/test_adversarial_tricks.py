@@ -110,6 +110,16 @@ def test_gradient_penalties_of_a_linear_discriminator(penalty, expected, patches
     assert "named" not in of_generator.metrics
 
 
+def test_drift_is_the_mean_squared_logit_of_real_images():
+    plain, gan = make(), make(penalties={"named": penalties.drift(0.5)})
+    batch = batch_of()
+    logits = np.asarray(batch["image"]).reshape(len(batch["image"]), -1) @ kernel_of(gan)
+    (value, effects), (_, of_generator) = losses_of(gan)
+    np.testing.assert_allclose(effects.metrics["named"], 0.5 * np.mean(logits**2), rtol=1e-5)
+    np.testing.assert_allclose(value - losses_of(plain)[0][0], 0.5 * np.mean(logits**2), rtol=1e-4)
+    assert "named" not in of_generator.metrics
+
+
 def test_lecam_remembers_means_of_logits():
     gan = make(penalties={"lecam": penalties.lecam(2.0, decay=0.5)})
     batch = batch_of()

@@ -107,15 +107,23 @@ def test_a_run_that_is_resumed_goes_on_from_its_history():
 
 def test_fixed_diversity_is_within_classes():
     images = np.random.default_rng(2).integers(0, 256, (7, 4, 4, 1), dtype=np.uint8)
-    assert fixed_diversity(images) == pairwise_distance(images)
+    assert fixed_diversity(images) == pairwise_distance(images) / 4  # sixteen pixels
     labels = np.array([3, 3, 3, 1, 1, 0, 7])
-    expected = (pairwise_distance(images[:3]) + pairwise_distance(images[3:5])) / 2
+    expected = (pairwise_distance(images[:3]) + pairwise_distance(images[3:5])) / 2 / 4
     assert fixed_diversity(images, labels) == pytest.approx(expected)
-    assert fixed_diversity(images, np.arange(7)) == pairwise_distance(images)
+    assert fixed_diversity(images, np.arange(7)) == fixed_diversity(images)
     # One image of each class is a collapse.
     assert fixed_diversity(images[[0, 0, 5, 5]], np.array([0, 0, 1, 1])) == 0
     with pytest.raises(errors.UsageError, match="labels"):
         fixed_diversity(images, np.zeros(3, int))
+
+
+def test_fixed_diversity_of_images_that_grow_stays_comparable():
+    images = np.random.default_rng(2).integers(0, 256, (7, 4, 4, 3), dtype=np.uint8)
+    enlarged = images.repeat(2, axis=1).repeat(2, axis=2)
+    assert fixed_diversity(enlarged) == pytest.approx(fixed_diversity(images))
+    noise = np.array([0, 255], np.uint8)[:, None, None, None].repeat(4, 1).repeat(8, 2)
+    assert fixed_diversity(noise) == 1.0  # black and white
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from ganjax import errors
 from ganjax.metrics.classifier import Outputs
 from ganjax.metrics.frechet import frechet_distance, gaussian_statistics
-from ganjax.metrics.judge import BARS, METRICS, judge, verdict
+from ganjax.metrics.judge import BARS, METRICS, judge, nearest_training_image, verdict
 
 
 class Stub:
@@ -227,3 +227,15 @@ def test_which_classes_a_conditional_model_makes_is_asked_of_it():
     shares = {"value": [1.0] + [0.0] * 9}
     assert len(verdict(figures(class_shares=shares))) == 1
     assert verdict(figures(class_shares=shares, label_agreement={"value": 1.0})) == []
+
+
+def test_nearest_training_images_without_a_classifier():
+    draw = np.random.default_rng(0)
+    train, test = (draw.integers(0, 256, (60, 4, 4, 1), np.uint8) for _ in range(2))
+    samples = np.concatenate([train[:3], draw.integers(0, 256, (7, 4, 4, 1), np.uint8)])
+    found = nearest_training_image(samples, train, test)
+    assert (found["value"], found["count"], found["minimum"]) == (0.3, 3, 0.0)
+    alone = nearest_training_image(samples, train)
+    assert (alone["value"], alone["minimum"]) == (None, 0.0)
+    assert alone["median"] > 0.5
+    assert "threshold_count" not in alone["protocol"]

@@ -168,6 +168,18 @@ def test_bad_images_are_refused(alexnet):
         alexnet.distances(good, good, chunk=0)
 
 
+def test_transparent_images_are_laid_over_white(alexnet):
+    colours, other = images(2, 32, 32, 3), images(2, 32, 32, 3, seed=1)
+    alpha = np.ones((2, 32, 32, 1), np.float32)
+    alpha[:, :10] = -1  # not there
+    seen = np.where(alpha > 0, colours, 1.0).astype(np.float32)
+    expected = alexnet.distances(seen, other, chunk=2)
+    found = alexnet.distances(
+        np.concatenate([colours, alpha], -1), np.concatenate([other, np.ones_like(alpha)], -1), chunk=2
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_other_weights_are_refused_in_one_line(tmp_path):
     network, heads = made_up("alexnet")
     name, head = "features.3.weight", "lin2.model.1.weight"

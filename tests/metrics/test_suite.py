@@ -37,7 +37,7 @@ def subject(generated: sets.Images, real: sets.Images, network: Network, **optio
     return suite.Subject(generated, real, {"inception": lambda: network}, **options)
 
 
-GENERATED, REAL = noise(2100), noise(1300, set="noise", split="train")
+GENERATED, REAL = noise(4100), noise(1300, set="noise", split="train")
 
 
 def test_every_metric_has_its_value_and_its_protocol():
@@ -49,11 +49,11 @@ def test_every_metric_has_its_value_and_its_protocol():
     for name, result in results.items():
         protocol = result["protocol"]
         assert np.isfinite(result["value"])
-        assert (protocol["samples"], protocol["seed"]) == (2100, 3)
+        assert (protocol["samples"], protocol["seed"]) == (4100, 3)
         assert protocol["inception"] == {"sha256": "0", "resizer": "tf1"}
         of_real = [protocol.get(key) for key in ("real_set", "real_split", "real_count")]
         assert of_real == ([None] * 3 if name == "inception_score" else ["noise", "train", 1300])
-    assert network.seen == 2100 + 1300  # once for all of them
+    assert network.seen == 4100 + 1300  # once for all of them
     # The same noise: the figures that know of equality say so.
     assert 0 <= results["fid"]["value"] < 0.02
     assert abs(results["kid"]["value"]) < 3 * results["kid"]["std"]
@@ -138,14 +138,14 @@ def test_what_was_found_of_the_real_images_is_kept_by_content(tmp_path):
             (grown, noise(1301)),
         )
     ]
-    assert [network.seen for network in (first, again, other, grown)] == [3400, 2100, 3400, 3401]
+    assert [network.seen for network in (first, again, other, grown)] == [5400, 4100, 5400, 5401]
     assert results[0]["precision"]["value"] == results[1]["precision"]["value"]
     assert results[0]["fid"]["value"] == pytest.approx(results[1]["fid"]["value"], rel=1e-9)
     for path in tmp_path.iterdir():  # damaged files are made anew
         path.write_bytes(b"PK" + path.read_bytes()[2:200])
     damaged = Network()
     suite.measure(subject(GENERATED, REAL, damaged, cache=tmp_path), ["fid", "precision"])
-    assert damaged.seen == 3400
+    assert damaged.seen == 5400
 
 
 def test_of_real_statistics_there_is_a_frechet_distance_alone(tmp_path):
@@ -162,6 +162,96 @@ def test_of_real_statistics_there_is_a_frechet_distance_alone(tmp_path):
         suite.measure(some, ["kid"])
 
 
+def test_statistics_of_another_network_are_refused(tmp_path):
+    about = {"network": "stub"}
+    features = Network().evaluate(REAL.read(0, 1300)).features
+    frechet.save_statistics(tmp_path / "real.npz", *frechet.gaussian_statistics(features), 1300, about)
+    real, statistics = sets.of_statistics(str(tmp_path / "real.npz"))
+    assert suite.measure(subject(GENERATED, real, Network(), real_statistics=statistics), ["fid"])
+    other = Network()
+    other.identity = "another"
+    with pytest.raises(errors.UsageError, match=r"real images are those of stub, .* by another"):
+        suite.measure(subject(GENERATED, real, other, real_statistics=statistics), ["fid"])
+    assert other.seen == 0
+
+
+class Pixels:
+    """In the place of LPIPS: the mean squared difference of images in [-1, 1]."""
+
+    network, sha256 = "alexnet", "0"
+
+    def distances(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        a, b = (images / 127.5 - 1 if images.dtype == np.uint8 else images for images in (x, y))
+        return np.square(a - b).mean(axis=(1, 2, 3))
+
+
+def test_diversity_by_lpips():
+    told = []
+    flat = np.repeat(np.array([0, 255] * 20, np.uint8), 32 * 32).reshape(40, 32, 32, 1)  # black or white
+    one = subject(
+        sets.of_arrays(flat),
+        noise(60, (32, 32, 1), set="noise"),
+        Network(),
+        lpips=Pixels,
+        tell=lambda *x: told.append(x),
+    )
+    found = suite.measure(one, ["lpips_diversity"])["lpips_diversity"]
+    assert found["value"] == pytest.approx(4 * 20 / 39, abs=4 * found["std"])  # 20 of the 39 others differ
+    assert found["real"] == pytest.approx(2 / 3, rel=0.02)  # of two uniform numbers in [-1, 1]
+    assert found["pairs"] == 780
+    assert found["protocol"]["lpips"] == {"network": "alexnet", "sha256": "0"}
+    assert told[-1] == ("LPIPS of real pairs", 780, 780)
+
+
+def test_a_path_length_needs_no_real_images():
+    """Of a generator that is linear in w the step is the same everywhere."""
+
+    def draw(styles: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+        return np.broadcast_to(styles[:, :1, None, None], (len(styles), 32, 32, 1))
+
+    latents = np.random.default_rng(0).normal(size=(80, 2)).astype(np.float32)
+    generator = suite.Generator(
+        lambda seeds: latents[seeds], draw, batch=8, mapped=lambda latents, labels: latents, draw_styles=draw
+    )
+    one = subject(
+        noise(40, (32, 32, 1)), sets.none((32, 32, 1)), Network(), lpips=Pixels, generator=generator
+    )
+    found = suite.measure(one, ["perceptual_path_length_w"])["perceptual_path_length_w"]
+    steps = np.square(latents[40:, 0] - latents[:40, 0])
+    low, high = (np.quantile(steps, share, method=how) for share, how in ((0.01, "lower"), (0.99, "higher")))
+    kept = steps[(steps >= low) & (steps <= high)]
+    assert found["value"] == pytest.approx(kept.mean(), rel=0.05)
+    assert (found["paths"], found["kept"], found["protocol"]["space"]) == (40, len(kept), "w")
+
+
+@pytest.mark.parametrize("name", ["lpips_diversity", "perceptual_path_length"])
+def test_images_too_small_for_lpips_are_said_to_be(name):
+    generator = suite.Generator(lambda seeds: seeds[:, None], lambda latents: latents, batch=1)
+    one = subject(noise(9, (28, 28, 1)), noise(9, (28, 28, 1)), Network(), lpips=Pixels, generator=generator)
+    with pytest.raises(errors.UsageError, match=f"{name}: generated images of 28x28: .* at least 31 pixels"):
+        suite.measure(one, [name])
+
+
+def test_by_a_classifier():
+    network = Network()
+    one = suite.Subject(GENERATED, REAL, {"classifier": lambda: network})
+    names = [metric.name for metric in suite.CLASSIFIER]
+    found = suite.measure(one, names)
+    assert list(found) == names
+    assert 1 < found["classifier_score"]["value"] < 1.2  # every class is as likely, whatever the image
+    assert found["classifier_precision"]["value"] > 0.8
+    assert len(found["classifier_intra_frechet_distance"]["per_class"]) == 3
+    assert network.seen == 4100 + 1300
+
+
+def test_pixels_that_do_not_fit_memory_are_left_out(monkeypatch):
+    said = []
+    monkeypatch.setattr(suite, "PIXELS_READ", 30 * 64)
+    one = subject(noise(40), noise(60), Network(), say=said.append)
+    assert suite.measure(one, ["swd"])["swd"]["images"] == 30
+    assert said == ["pixels of 30 images of 40 are compared: more do not fit memory"]
+
+
 @pytest.mark.parametrize(
     ("name", "generated", "real", "message"),
     [
@@ -172,7 +262,7 @@ def test_of_real_statistics_there_is_a_frechet_distance_alone(tmp_path):
             noise(10),
             "kid: 10 real images, at least 1000 are needed; .*or name a larger set",
         ),
-        ("fid_infinity", noise(2049), REAL, "fid_infinity: 2049 generated images, at least 2050 are needed"),
+        ("fid_infinity", noise(4095), REAL, "fid_infinity: 4095 generated images, at least 4096 are needed"),
         ("precision", noise(3), REAL, "precision: 3 generated images, at least 4"),
         ("coverage", GENERATED, noise(5), "coverage: 5 real images, at least 6"),
         ("inception_score", noise(9), REAL, "inception_score: 9 generated images, at least 10"),
