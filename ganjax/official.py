@@ -15,6 +15,7 @@ limited data"; `ganjax.nets.stylegan2` has the same, with other names and layout
 import io
 import math
 import os
+import struct
 import zipfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -29,6 +30,9 @@ from ganjax.weights import MAX_BYTES, array_of, torch_legacy
 
 _FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 _PERSISTENT = "torch_utils.persistence"
+_MAX_INNER = 2**16  # bytes of the program of a file in the file, which has one tensor's memory
+_MAX_INSTRUCTIONS = 2**20
+_MODULES = 10_000  # of a network, at most
 _MAX_PROGRAM = 2**26  # bytes of the file besides its arrays; a real one has some hundred thousand
 
 Tree = dict[str, Any]
@@ -125,6 +129,7 @@ def _content(span: Span) -> Any:
             Name("torch.storage", "_load_from_bytes"): _storage,
             Name("dnnlib.util", "EasyDict"): _dict,
         },
+        _MAX_INSTRUCTIONS,
     )
 
 
@@ -151,32 +156,37 @@ class Held(pickled.Storage):
     Attributes:
       content: of all of it, a part's too.
       big: they are big-endian.
+      nbytes: that were copied for it, and do not lie in the file.
     """
 
-    def __init__(self, storage: pickled.Storage, content: Span, big: bool):
+    def __init__(self, storage: pickled.Storage, content: Span, big: bool, nbytes: int):
         super().__init__(storage.dtype, storage.key, storage.size, storage.start)
-        self.content, self.big = content, big
+        self.content, self.big, self.nbytes = content, big, nbytes
 
 
 def _storage(content: Any) -> Held:
     """A storage from a file of PyTorch's, of either format."""
+    copied = 0
     if isinstance(content, str):  # protocol 2 has no bytes
         content = content.encode("latin1")
+        copied = len(content)
     if isinstance(content, bytes):
         content = Span(io.BytesIO(content), 0, len(content))
     if not isinstance(content, Span):
         raise NotPlain("a tensor's memory is no bytes")
     zipped = content.part(0, min(4, len(content))).read() == b"PK\x03\x04"
-    found, big, storages = _zip(content.read()) if zipped else torch_legacy(content)
+    found, big, storages = _zip(content) if zipped else torch_legacy(content, _MAX_INNER)
     if not isinstance(found, pickled.Storage):
         raise NotPlain(f"a tensor's memory is a {type(found).__name__}")
     if found.key not in storages:
         raise ValueError("a tensor's memory is missing")
-    return Held(found, storages[found.key], big)
+    return Held(found, storages[found.key], big, copied)
 
 
-def _zip(content: bytes) -> tuple[Any, bool, dict[str, Span]]:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+def _zip(content: Span) -> tuple[Any, bool, dict[str, Span]]:
+    """PyTorch's newer format, as `torch_legacy` gives the older one: memory stays where it is in the file."""
+    whole = content.read()
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         members = {member.filename: member for member in archive.infolist()}
         for member in members.values():
             if member.compress_type != zipfile.ZIP_STORED or member.file_size > len(content):
@@ -184,14 +194,20 @@ def _zip(content: bytes) -> tuple[Any, bool, dict[str, Span]]:
         root = next((name.removesuffix("data.pkl") for name in members if name.endswith("data.pkl")), None)
         if root is None:
             raise ValueError("a tensor's memory is missing")
+        if members[root + "data.pkl"].file_size > _MAX_INNER:
+            raise ValueError("a tensor's memory has a program of too many instructions")
         tree = pickled.load(io.BytesIO(archive.read(root + "data.pkl")))
-        order = archive.read(root + "byteorder").strip() if root + "byteorder" in members else b"little"
-        inner = {name: archive.read(name) for name in members if name.startswith(root + "data/")}
-    spans = {
-        name.removeprefix(root + "data/"): Span(io.BytesIO(each), 0, len(each))
-        for name, each in inner.items()
-    }
-    return tree, order == b"big", spans
+
+    def place(member: zipfile.ZipInfo) -> Span:
+        head = whole[member.header_offset : member.header_offset + 30]
+        name, extra = struct.unpack("<HH", head[26:])
+        return content.part(member.header_offset + 30 + name + extra, member.file_size)
+
+    order = members.get(root + "byteorder")
+    big = order is not None and order.file_size < 16 and place(order).read().strip() == b"big"
+    folder = root + "data/"
+    inner = {name: member for name, member in members.items() if name.startswith(folder)}
+    return tree, big, {name.removeprefix(folder): place(member) for name, member in inner.items()}
 
 
 # Modules.
@@ -247,10 +263,13 @@ class _Module:
     def modules(self) -> Iterator["_Module"]:
         """It and all below it."""
         waiting: list[tuple[_Module, int]] = [(self, 0)]
+        seen = 0
         while waiting:
             module, depth = waiting.pop()
             yield module
-            if depth > 16:
+            seen += 1
+            # The same modules may stand in many places, so that few bytes are many.
+            if depth > 16 or seen + len(waiting) + len(module._modules) > _MODULES:
                 raise _Other(f"{self.path} has modules in modules without end")
             waiting += [(module[name], depth + 1) for name in module._modules]
 

@@ -19,6 +19,9 @@ import numpy as np
 # Where a file's tree is deeper than any network's, or has more places, it was made to exhaust the reader.
 MAX_DEPTH = 64
 MAX_LEAVES = 100_000
+# Instructions take a byte each, and what they make some 70: a bound on what a small file can fill.
+MAX_INSTRUCTIONS = 2**22
+_SPARE = 2**20  # bytes that calls may make beyond those of the file that were read
 
 
 class Name(NamedTuple):
@@ -188,13 +191,18 @@ _TORCH_DTYPES = {
 }
 
 
-def load(file: "IO[bytes] | Skimmed", more: Mapping[Name, Callable[..., Any]] | None = None) -> Any:
+def load(
+    file: "IO[bytes] | Skimmed",
+    more: Mapping[Name, Callable[..., Any]] | None = None,
+    instructions: int = MAX_INSTRUCTIONS,
+) -> Any:
     """The value of one pickle, from where the file stands; it stands behind it afterwards.
 
     Args:
-      file: may be `Skimmed`.
+      file: may be `Skimmed`; can tell where it stands.
       more: what else may be called or, without arguments, made anew, by name: functions of ours that make
         plain values of plain arguments.
+      instructions: how many the program may have.
     Returns:
       None, numbers, text, bytes, lists, tuples and dicts of such, arrays, `Thing`s, `Tensor`s, `Storage`s and
       `Name`s; sets as lists. One value may stand in several places, and within itself: go through it with
@@ -203,20 +211,31 @@ def load(file: "IO[bytes] | Skimmed", more: Mapping[Name, Callable[..., Any]] | 
       NotPlain: it names or does what is not understood here.
       ValueError, and others: it is cut off or damaged.
     """
-    return _Reader(more or {}).read(file)
+    return _Reader(more or {}, file, instructions).read()
 
 
 class _Reader:
     """The stack machine. `memo` has what the program keeps for later."""
 
-    def __init__(self, more: Mapping[Name, Callable[..., Any]]) -> None:
+    def __init__(self, more: Mapping[Name, Callable[..., Any]], file: Any, instructions: int) -> None:
         self.more, self.calls = more, {**_CALLS, **more}
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self._file, self._start, self._instructions = file, file.tell(), instructions
+        self._made = 0
 
-    def read(self, file: Any) -> Any:
-        instructions: Any = pickletools.genops(file)
-        for opcode, argument, _ in instructions:
+    def made(self, size: int) -> None:
+        """A call made so many bytes. What PyTorch or NumPy wrote makes no more than twice what it holds, as
+        text and as numbers; a program may ask for the same again and again. Raises ValueError."""
+        self._made += size
+        if self._made > 2 * (self._file.tell() - self._start) + _SPARE:
+            raise ValueError("it makes more than there is in the file")
+
+    def read(self) -> Any:
+        instructions: Any = pickletools.genops(self._file)
+        for count, (opcode, argument, _) in enumerate(instructions):
+            if count >= self._instructions:
+                raise ValueError("it is a program of too many instructions")
             name = opcode.name
             if name in _LITERALS:
                 self.stack.append(argument)
@@ -300,7 +319,18 @@ def _call(reader: _Reader, _: Any) -> None:
     arguments, function = reader.pop(), reader.pop()
     if not isinstance(function, Name) or function not in reader.calls or not isinstance(arguments, tuple):
         raise NotPlain(f"it calls {_short(function)}")
-    reader.stack.append(reader.calls[function](*arguments))
+    found = reader.calls[function](*arguments)
+    reader.made(_size(found))
+    reader.stack.append(found)
+
+
+def _size(made: Any) -> int:
+    """Bytes that a call took for its result, about."""
+    if isinstance(made, bytes):
+        return len(made)
+    if isinstance(made, dict):
+        return 4 * len(made)
+    return getattr(made, "nbytes", 0)
 
 
 def _new(reader: _Reader, _: Any) -> None:
@@ -318,6 +348,7 @@ def _build(reader: _Reader, _: Any) -> None:
         target.state = state
     elif isinstance(target, _Array | _DType):
         target.build(state)
+        reader.made(target.nbytes if isinstance(target, _Array) else 0)
     elif not isinstance(target, dict):  # an OrderedDict's attributes: PyTorch's versions of modules
         raise NotPlain("it sets attributes of what has none")
 
@@ -469,6 +500,10 @@ class _Array:
 
     def __init__(self, *_: Any):
         self.array: np.ndarray | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.array is None else self.array.nbytes
 
     def build(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) != 5:

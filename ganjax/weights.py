@@ -83,6 +83,8 @@ class _Unknown(ValueError):
 
 
 def _parse(content: bytes) -> tuple[str, dict[str, np.ndarray]]:
+    if is_safetensors(content[:9], len(content)):
+        return "safetensors", _safetensors(content)
     if content[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = {member.filename: member for member in archive.infolist()}
@@ -95,8 +97,6 @@ def _parse(content: bytes) -> tuple[str, dict[str, np.ndarray]]:
             return "npz", _npz(archive, members)
     if content[:1] == b"\x80":
         return _pickle(content)
-    if len(content) > 8 and content[8:9] == b"{" and struct.unpack("<Q", content[:8])[0] <= len(content) - 8:
-        return "safetensors", _safetensors(content)
     if content[:64].lstrip()[:1] == b"<":
         raise _Unknown("it is a web page, not weights: perhaps what a server answered in the file's place")
     if not content:
@@ -137,19 +137,28 @@ def _pickle(content: bytes) -> tuple[str, dict[str, np.ndarray]]:
     return "torch-legacy", _arrays(tree, content_of, big)
 
 
+def is_safetensors(head: bytes, size: int) -> bool:
+    """Whether a file of this size with these first nine bytes is one of safetensors: the length of a JSON
+    object, and its beginning. No pickle begins so, though the length may have a pickle's first byte."""
+    return len(head) == 9 and head[8:] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8
+
+
 def is_torch_magic(value: Any) -> bool:
     """Whether a pickle's value is what PyTorch's older format begins with."""
     return isinstance(value, int) and value == _TORCH_MAGIC
 
 
-def torch_legacy(span: pickled.Span) -> tuple[Any, bool, dict[str, pickled.Span]]:
+def torch_legacy(span: pickled.Span, limit: int = 2**63) -> tuple[Any, bool, dict[str, pickled.Span]]:
     """PyTorch's older format: what was saved, whether it is big-endian, and its storages' bytes by key.
 
+    Args:
+      span: the file.
+      limit: bytes of its pickles, at most.
     Raises:
       ValueError: it is of another format, cut off or damaged.
       NotPlain: it is more than data.
     """
-    file = pickled.Skimmed(span)
+    file = pickled.Skimmed(span, limit)
     magic, protocol, system, tree, keys = (pickled.load(file) for _ in range(5))
     if not is_torch_magic(magic) or protocol != _TORCH_PROTOCOL:
         raise ValueError(f"protocol {protocol!r:.40} of PyTorch's older format")

@@ -20,6 +20,7 @@ from benchmarks.official_files import (
     Module,
     Networks,
     New,
+    Stored,
     blob,
     contents,
     dumps,
@@ -107,11 +108,26 @@ def test_settings_and_shapes(read, settings):
     assert (found.images, found.dataset) == (6400, "cats")
 
 
+def zipped_tensor(array: np.ndarray) -> Call:
+    """As `tensor`, its memory in PyTorch's newer format."""
+    whole = tensor(array)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", dumps(Stored("FloatStorage", array.size), 2))
+        archive.writestr("archive/byteorder", "little")
+        archive.writestr("archive/data/94110", np.array(array, np.float32, order="C").tobytes())
+    storage = Call(Global("torch.storage", "_load_from_bytes"), file.getvalue())
+    return Call(whole.function, storage, *whole.arguments[1:])
+
+
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_every_protocol_and_half_precision(read, protocol):
     networks = contents(channels=(2, 2), latent=2, style=2, layers=1)
     first, other = read(file_of(networks)), read(file_of(networks, protocol))
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True):
+        assert np.array_equal(a, b)
+    zipped = read(file_of(networks, as_tensor=zipped_tensor))
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(zipped), strict=True):
         assert np.array_equal(a, b)
     half = read(file_of(networks, as_tensor=lambda x: tensor(x.astype(np.float16))))
     assert jax.tree.leaves(half.average)[0].dtype == np.float32
@@ -169,13 +185,26 @@ def calls(path: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("where", list(calls("x")))
 def test_a_payload_is_not_run(read, tmp_path, where):
-    left = tmp_path / "left behind"
+    left = tmp_path / "left"
     with pytest.raises(RunError) as caught:
-        read(dumps(calls(f"'{left}'".replace("'", ""))[where]))
+        read(dumps(calls(left)[where]))
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "network.pkl"))
-    assert not left.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["network.pkl"]
+
+
+def test_the_payloads_would_run(tmp_path):
+    """Where Python's own reader is used: or the tests beside would prove nothing."""
+    for i, content in enumerate(
+        [
+            lambda left: dumps(calls(left)["at the top"]),
+            lambda left: dumps(calls(left)["as a value"]["more"]),
+            lambda left: pickle.dumps(Payload(left)),
+        ]
+    ):
+        left = tmp_path / f"left{i}"
+        pickle.loads(content(left))
+        assert left.exists()
 
 
 def test_a_payload_as_python_writes_it(read, tmp_path):
@@ -189,11 +218,37 @@ def test_a_payload_as_python_writes_it(read, tmp_path):
     assert SOURCE.encode() in file_of(contents())  # and what would be run is in every file
 
 
-def stylegan3() -> dict[str, Any]:
+def stylegan3(code: str = SOURCE) -> dict[str, Any]:
     source = Module("SynthesisInput", {"weight": np.ones((2, 2), np.float32)})
     layer = Module("SynthesisLayer", {"magnitude_ema": np.ones((), np.float32)})
     synthesis = Module("SynthesisNetwork", {}, {"input": source, "L0_36_512": layer})
-    return {"G_ema": Module("Generator", {}, {"synthesis": synthesis}).record()}
+    record = Module("Generator", {}, {"synthesis": synthesis}).record()
+    record.arguments[0]["module_src"] = code
+    return {"G_ema": record}
+
+
+def others(path: Any) -> dict[str, tuple[bytes, str]]:
+    """Files of other kinds that would leave a file behind if they were run, and what they are said to be."""
+    payload, code = Payload(path), f"__import__('os').system('touch {path}')"
+    of_tensorflow = New(Global("dnnlib.tflib.network", "Network"), {"version": 4, "build_module_src": code})
+    whole = pickle.dumps({"a": Payload(path), "b": list(range(1000))}, 4)
+    return {
+        "cut off": (whole[: len(whole) // 2], "a damaged pickle|refused, for it names"),
+        "cut off before it": (whole[:12], "a damaged pickle"),
+        "StyleGAN3": (dumps(stylegan3(code)), "a StyleGAN3 network"),
+        "TensorFlow": (dumps((of_tensorflow,) * 3), "for TensorFlow"),
+        "unrelated": (pickle.dumps([payload, 1, 2]), r"refused, for it names (posix|nt)\.system"),
+        "a checkpoint": (pickle.dumps({"state_dict": {}, "hook": payload}), "refused, for it names"),
+    }
+
+
+@pytest.mark.parametrize("kind", list(others("x")))
+def test_other_kinds_run_nothing_either(read, tmp_path, kind):
+    left = tmp_path / "left"
+    content, message = others(left)[kind]
+    with pytest.raises(RunError, match=message):
+        read(content)
+    assert [path.name for path in tmp_path.iterdir()] == ["network.pkl"]
 
 
 TENSORFLOW = dumps(tuple(New(Global("dnnlib.tflib.network", "Network"), {"version": 4}) for _ in range(3)))
@@ -234,6 +289,30 @@ def test_a_truncated_one(read):
         damaged[draw.integers(len(content))] = draw.integers(256)
         with contextlib.suppress(RunError):
             read(bytes(damaged))
+
+
+def test_modules_without_end_are_refused_at_once(read):
+    """Few modules in many places: a walk through all of these would not end."""
+    import time
+
+    for many in (1, 10):
+        record = persistent("Layer", {"_modules": {}})
+        for _ in range(20 if many == 1 else 15):
+            record = persistent("Block", {"_modules": {f"b{i}": record for i in range(many)}})
+        start = time.monotonic()
+        with pytest.raises(RunError, match="modules in modules without end"):
+            read(dumps({"G_ema": record}))
+        assert time.monotonic() - start < 5
+
+
+def test_programs_in_the_file_are_short(read):
+    load, many = Global("torch.storage", "_load_from_bytes"), b"\x80\x02(" + b"}" * 2**17 + b"t."
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("archive/data.pkl", many)
+    for content in (many, zipped.getvalue()):
+        with pytest.raises(RunError, match="too many instructions"):
+            read(dumps({"G_ema": Call(load, content)}))
 
 
 def test_claims_ask_for_no_memory(read):

@@ -148,6 +148,35 @@ def test_trees_without_end_are_refused():
         pickled.leaves({"a.b": np.ones(1), "a": {"b": np.ones(1)}})
 
 
+@pytest.mark.parametrize(
+    "again",
+    [
+        b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R",  # of a text that is kept
+        b"cnumpy.core.numeric\n_frombuffer\n(h\x01h\x02K\x00\x85X\x01\x00\x00\x00CtR",
+        b"ccollections\nOrderedDict\nh\x03\x85R",
+    ],
+)
+def test_the_same_again_and_again_is_refused(again):
+    """A few bytes that make as much as all that came before."""
+    size = 2**18
+    text = b"X" + size.to_bytes(4, "little") + b"x" * size + b"q\x00"
+    content = b"B" + size.to_bytes(4, "little") + bytes(size) + b"q\x01"
+    kind = b"cnumpy\ndtype\nX\x02\x00\x00\x00u1\x85Rq\x02"
+    pairs = b"](" + b"".join(b"J" + i.to_bytes(4, "little") + b"K\x00\x86" for i in range(30_000)) + b"eq\x03"
+    length = b"K\x00\x85"
+    again = again.replace(length, b"J" + size.to_bytes(4, "little") + b"\x85")
+    start = b"\x80\x03(" + text + content + kind + pairs
+    assert len(read(start + again + b"t.")) == 5
+    with pytest.raises(ValueError, match="more than there is in the file"):
+        read(start + again * 60 + b"t.")
+
+
+def test_instructions_are_counted():
+    assert len(pickled.load(io.BytesIO(b"\x80\x03(" + b"}" * 20 + b"t."), instructions=30)) == 20
+    with pytest.raises(ValueError, match="too many instructions"):
+        pickled.load(io.BytesIO(b"\x80\x03(" + b"}" * 40 + b"t."), instructions=30)
+
+
 def test_long_bytes_stay_in_the_file(monkeypatch):
     monkeypatch.setattr(pickled.Skimmed, "LONG", 40)
     content = (

@@ -27,6 +27,7 @@ from ganjax.generator import read_exported
 from ganjax.loop import abstract_state
 from ganjax.parallel import state_at_first
 from ganjax.report.files import writing
+from ganjax.weights import is_safetensors
 
 EXPERIMENT = "stylegan2_folder"  # what official networks become
 UNKNOWN = "imported"  # the name of data that nobody has named
@@ -50,8 +51,8 @@ def run(overrides: Mapping[str, str], values: flags.FlagValues, package: str) ->
         raise UsageError(f"--out={folder} is there and not empty; name a new folder")
     load = functools.partial(data.load, data_dir=values.data_dir)
     with open(source, "rb") as file:
-        head = file.read(9)
-    make = _of_ours if head[8:] == b"{" and head[:1] != b"\x80" else _of_official
+        ours = is_safetensors(file.read(9), source.stat().length)
+    make = _of_ours if ours else _of_official
     record, state, told = make(source, dict(overrides), package, load)
     record["imported"] = {"source": source.name, "bytes": source.stat().length, "sha256": _sha256(source)}
     _write(folder, record, state)

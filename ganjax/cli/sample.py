@@ -132,7 +132,7 @@ def _of_latents(command: Command, run: workdir.Run) -> int:
     flags = command.flags
     if run.experiment.show is not None:
         raise UsageError("--latent: this model's samples are no images")
-    for name in ("seeds", "labels", "mix"):
+    for name in ("seeds", "labels", "mix", "truncation_mode"):
         if flags[name].present:
             raise UsageError(f"--{name} does nothing with --latent")
     out = epath.Path(flags.out or run.folder / "sample.png").expanduser()
@@ -145,10 +145,10 @@ def _of_latents(command: Command, run: workdir.Run) -> int:
     gan = run.experiment.stages[meta["stage"]].gan
     steered.check(flags, gan)
     steered.check_latents(found, gan, state, run.experiment.num_classes)
+    state, _ = drawing.prepared(flags, gan, state)
     if gan.styles is None:
         if flags.truncation is not None:
             raise UsageError("--truncation does nothing with --latent, of a model without styles")
-        state, _ = drawing.prepared(flags, gan, state)
         samples = projection.draw(list(found.values()), None, Sampler(gan), state)
     else:
         look, directions = steered.look_of(flags, gan, state, "const")

@@ -6,13 +6,17 @@ import re
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from benchmarks.official_files import Call, Global, contents, dumps, file_of
 from ganjax import load_generator, transfer
 from ganjax.checkpoint import Checkpoints
 from ganjax.official import read_official
+from ganjax.weights import is_safetensors, read_weights
 from tests.cli.command_line import Run, listing, runner
 from tests.cli.test_usage import assert_refused
+from tests.metrics.test_lpips import made_up
+from tests.test_official import calls, others
 
 
 @pytest.fixture
@@ -85,6 +89,32 @@ def test_what_is_refused(run, tmp_path, network):
     assert not left.exists()
 
 
+def test_what_would_run_something_writes_nothing(run, tmp_path):
+    left, bad = tmp_path / "left", tmp_path / "bad.pkl"
+    hostile = {name: dumps(value) for name, value in calls(left).items()}
+    hostile |= {name: content for name, (content, _) in others(left).items()}
+    for content in hostile.values():
+        bad.write_bytes(content)
+        command = ("--mode=import", f"--source={bad}", f"--out={tmp_path / 'run'}")
+        assert_refused(run, command, 1, "bad.pkl", tmp_path)
+    assert not left.exists()
+
+
+def test_our_weights_are_known_whatever_their_header_is_long(tmp_path):
+    """The first byte of a pickle may be that of a length."""
+    for length in range(300):
+        content = safetensors.numpy.save({"a": np.ones(3, np.float32)}, {"about": "x" * length})
+        assert is_safetensors(content[:9], len(content))
+        if content[:1] == b"\x80":
+            path = tmp_path / "weights"
+            path.write_bytes(content)
+            assert read_weights(path).format == "safetensors"
+            break
+    else:
+        pytest.fail("no header of such a length")
+    assert not is_safetensors(file_of(contents(channels=(2, 2)))[:9], 10**6)
+
+
 @pytest.mark.slow
 def test_it_serves_as_a_run(run, tmp_path, imported, network):
     """It samples, exports and goes out as one file, which comes back the same; a new run begins with it."""
@@ -138,6 +168,37 @@ def test_it_serves_as_a_run(run, tmp_path, imported, network):
     assert told is not None, answer
     discriminator, of_discriminator, generator, of_generator = map(int, told.groups())
     assert (of_discriminator - discriminator, of_generator - generator) == (1, 1)
+
+
+@pytest.mark.slow
+def test_it_is_steered_and_measured(run, tmp_path):
+    """It interpolates, is projected on, and has a path length, though nobody named its data."""
+    network, folder = tmp_path / "network.pkl", tmp_path / "run"
+    network.write_bytes(file_of(contents(channels=(4, 4, 4, 4))))  # 32x32
+    lpips = tmp_path / "lpips.npz"
+    trunk, heads = made_up("alexnet")
+    np.savez(lpips, **trunk, **heads)
+
+    def good(*words: str) -> str:
+        answer = run(f"--workdir={folder}", *words)
+        assert answer.code == 0, answer.err
+        return answer.out
+
+    assert run("--mode=import", f"--source={network}", f"--out={folder}").code == 0
+    good("--mode=interpolate", "--seeds=0,1", "--frames=3", f"--out={tmp_path / 'film.gif'}")
+    good("--mode=sample", "--seeds=0,1", f"--out={tmp_path / 'made'}")
+    words = ("--mode=project", f"--target={tmp_path / 'made'}", f"--lpips={lpips}")
+    good(*words, "--steps=3", "--draws=4", f"--out={tmp_path / 'found'}")
+    projected = json.loads((tmp_path / "found/projected.json").read_text())
+    assert len(projected) == 2
+    measured = ("--mode=evaluate", f"--lpips={lpips}", "--num_samples=8")
+    found = json.loads(good(*measured, "--metrics=perceptual_path_length,perceptual_path_length_w"))
+    assert all(np.isfinite(result["value"]) for result in found.values())
+    source = ("--mode=import", f"--source={network}", "--config.dataset=random")
+    folder = tmp_path / "again"
+    assert run(*source, f"--out={folder}").code == 0
+    found = json.loads(good(*measured, "--metrics=lpips_diversity"))
+    assert found["lpips_diversity"]["protocol"]["real_set"] == "random"
 
 
 @pytest.mark.slow
