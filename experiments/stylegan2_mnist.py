@@ -5,9 +5,9 @@
 Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN": modulated convolutions, images
 of all sizes added up, a residual discriminator and lazy R1; with fewer channels. As Karras et al. have it for
 CIFAR-10 ("Training generative adversarial networks with limited data", appendix D) there are two mapping
-layers, no mixing of styles and no path length regularization (`--config.path_length=2` brings it back). Gamma
-is far above the heuristic: with 0.1 samples are one and the same image for thousands of steps, with 10 they are
-digits after 1,000. With `--config.conditional=true` a digit that you choose.
+layers, no mixing of styles and no path length regularization (`--config.path_length=2` brings it back).
+Gamma is far above the heuristic: with 0.1 samples are one and the same image for thousands of steps, with 10
+they are digits after 1,000. With `--config.conditional=true` a digit that you choose.
 
     python run.py --workdir=runs/stylegan2_mnist-seed0 --mode=sample --truncation=0.7
     python run.py --workdir=runs/stylegan2_mnist-seed0 --mode=evaluate

@@ -297,9 +297,9 @@ class Projector:
             latent = styles.mapping(state, latent, labels)
         if self._space != "w+":
             latent = jnp.repeat(latent[:, None], styles.layers, axis=1)
-        images = styles.synthesis(state, latent, maps).astype(jnp.float32)
-        # Clipped, but with the derivative of what is not: a pixel far on the wrong side must find back.
-        return images + lax.stop_gradient(jnp.clip(images, -1.0, 1.0) - images)
+        # Not clipped: a pixel far on the wrong side finds back, and one that is right there stays, where the
+        # derivative of clipped images would be 0, or that of the others would push it on without end.
+        return styles.synthesis(state, latent, maps).astype(jnp.float32)
 
     def _stepped(
         self,
