@@ -120,6 +120,7 @@ def test_evaluate(run, trained, conditional, tmp_path):
         "mixture": "ring",
         "seeds": "0-499",
         "step": 4,
+        "truncation": None,
         "weights": "last",
     }
     flags = ("--mode=evaluate", "--num_samples=80", f"--out={out}", "--metrics=mode_kl,label_agreement")

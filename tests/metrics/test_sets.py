@@ -45,12 +45,12 @@ def test_of_a_model():
 def test_a_digest_is_one_of_content():
     images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), np.uint8)
     labels = np.arange(5)
-    one = sets.digest(sets.of_arrays(images, labels, 5))
-    assert one == sets.digest(sets.of_arrays(images.copy(), labels, 5, {"set": "elsewhere"}))
+    one = sets.of_arrays(images, labels, 5).digest
+    assert one == sets.of_arrays(images.copy(), labels, 5, {"set": "elsewhere"}).digest
     for other in (
         sets.of_arrays(images[::-1], labels, 5),
         sets.of_arrays(images, labels[::-1], 5),
         sets.of_arrays(images),
         sets.of_arrays(images.reshape(5, 2, 8, 1), labels, 5),
     ):
-        assert sets.digest(other) != one
+        assert other.digest != one
