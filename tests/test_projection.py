@@ -110,3 +110,12 @@ def test_an_image_that_was_generated_is_found_again_by_lpips(painter):
     targets = projector._steering.draw([100, 101])
     found = projector(targets, steps=100)
     assert (projector.distances(projector.images(found), targets) < 0.05).all()
+
+
+def test_images_are_seen_as_they_are():
+    """Not clipped: with clipped ones and another derivative what is right already is pushed on without end."""
+    styles = types.SimpleNamespace(synthesis=lambda state, latent, maps: 3 * latent, layers=2)
+    projector: Any = types.SimpleNamespace(_gan=types.SimpleNamespace(styles=styles), _space="w")
+    state: Any = None
+    images = Projector._images(projector, state, jnp.ones((1, 4)), None, ())
+    np.testing.assert_array_equal(images, np.full((1, 2, 4), 3.0))
