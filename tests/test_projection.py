@@ -113,7 +113,7 @@ def test_an_image_that_was_generated_is_found_again_by_lpips(painter):
 
 
 def test_images_are_seen_as_they_are():
-    """Not clipped: with clipped ones and another derivative what is right already is pushed on without end."""
+    """Not clipped: with clipped ones and another derivative, what is right already is pushed on and on."""
     styles = types.SimpleNamespace(synthesis=lambda state, latent, maps: 3 * latent, layers=2)
     projector: Any = types.SimpleNamespace(_gan=types.SimpleNamespace(styles=styles), _space="w")
     state: Any = None
