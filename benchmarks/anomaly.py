@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.command_line import Parser
-from benchmarks.runs import read_object
+from benchmarks.runs import printed, read_object
 from ganjax.cli.workdir import read_config
 from ganjax.errors import RunError
 
@@ -76,12 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", metavar="RUN", nargs="+", type=pathlib.Path, help="a run's folder")
     arguments = parser.parse_args(argv)
-    try:
-        print(table([read(folder) for folder in arguments.runs]))
-    except RunError as error:
-        print(f"anomaly: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return printed("anomaly", lambda: table([read(folder) for folder in arguments.runs]))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.command_line import Parser
-from benchmarks.runs import evaluations
+from benchmarks.runs import evaluations, printed
 from ganjax.cli.workdir import read_config
 from ganjax.errors import RunError
 from ganjax.report.log import read_jsonl
@@ -144,13 +144,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", metavar="RUN", nargs="+", type=pathlib.Path, help="a run's folder")
     parser.add_argument("--with", dest="beside", metavar="NAME", help="of metrics.jsonl, in brackets")
     arguments = parser.parse_args(argv)
-    try:
-        curves = [read(folder, arguments.metric, arguments.beside) for folder in arguments.runs]
-        print(table(arguments.metric, curves))
-    except RunError as error:
-        print(f"curve: {error}", file=sys.stderr)
-        return 1
-    return 0
+    metric, beside = arguments.metric, arguments.beside
+    return printed("curve", lambda: table(metric, [read(run, metric, beside) for run in arguments.runs]))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from ganjax.errors import RunError
@@ -43,3 +45,13 @@ def evaluations(path: pathlib.Path) -> dict[int | None, dict[str, Any]]:
 
 def _is_result(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("protocol"), dict)
+
+
+def printed(program: str, make: Callable[[], str]) -> int:
+    """Prints what `make` returns, or in a line why there is none; returns the exit code."""
+    try:
+        print(make())
+    except RunError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -210,6 +210,8 @@ class Measurer:
             found |= self._near(dataset, generated)
         elif set(names) & set(OF_JUDGE):
             found |= self._judged(dataset, generated)
+        for result in found.values():
+            result["protocol"] = {"real_set": dataset.name, **result["protocol"]}
         for network, split in suite.REAL_SPLITS.items():
             some = _of_network(network, names)
             if not some:
@@ -232,9 +234,7 @@ class Measurer:
         samples = generated.read(0, generated.count)
         if self._announce:
             self.neighbours = neighbours_sheet(samples, train, nearest_first=True)
-        found = nearest_training_image(samples, train, test)
-        found["protocol"] = {"real_set": dataset.name, **found["protocol"]}
-        return {NEAREST: found}
+        return {NEAREST: nearest_training_image(samples, train, test)}
 
     def _default(self, dataset: data.Dataset) -> list[str]:
         """What is measured where nothing is asked for: all that the set and the files given allow."""
@@ -267,7 +267,7 @@ class Measurer:
         samples = generated.read(0, generated.count)
         if search and self._announce:
             self.neighbours = neighbours_sheet(samples, train["image"], nearest_first=True)
-        results = judge(
+        return judge(
             samples,
             generated.labels,
             train=train,
@@ -275,9 +275,6 @@ class Measurer:
             classifier=self._classifier(dataset),
             nearest=search,
         )
-        for result in results.values():
-            result["protocol"] = {"real_set": dataset.name, **result["protocol"]}
-        return results
 
     def _subject(
         self,
@@ -371,7 +368,7 @@ class Measurer:
         return self._once(("arrays", dataset.name, dataset.image_shape, split), make)
 
     def _real_images(self, dataset: data.Dataset, split: str) -> sets.Images:
-        """The same, to be measured; what is found out about its content is found once."""
+        """`_real`, to be measured; what is found out about its content is found once."""
         real = self._real(dataset, split)
         return self._once(("real images", id(real)), lambda: sets.of_dataset(real))
 

@@ -1,23 +1,16 @@
 """What the experiments that learn from few labels make of their settings."""
 
-import importlib
 from typing import Any
 
 import jax
 import pytest
 
-from ganjax import config, data, random
+from ganjax import data, random
 from ganjax.loop import abstract_state
 from ganjax.recipes import semi_supervised as recipe
+from tests.recipes.tiny import built
 
 QUIET = {"input_noise": 0.0, "noise": 0.0}
-
-
-def built(name, **changes):
-    module = importlib.import_module(f"experiments.{name}")
-    settings = config.override(module.Config(), module.TINY | changes, experiment=name)
-    config.validate(settings)
-    return module.build(settings)
 
 
 @pytest.mark.parametrize(

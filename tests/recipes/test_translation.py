@@ -10,13 +10,7 @@ import pytest
 from ganjax import config, data, loop
 from ganjax.errors import UsageError
 from ganjax.recipes.translation import stages_for
-
-
-def built(name, **changes):
-    module = importlib.import_module(f"experiments.{name}")
-    settings = config.override(module.Config(), module.TINY | changes, experiment=name)
-    config.validate(settings)
-    return module.build(settings)
+from tests.recipes.tiny import built
 
 
 @pytest.mark.parametrize(
