@@ -145,8 +145,8 @@ class StyleGAN2Recipe(ImageRecipe):
         found = {
             "real_sign": lambda seen: jnp.mean(jnp.sign(seen.real_logits)),
             "fake_sign": lambda seen: jnp.mean(jnp.sign(seen.fake_logits)),
-            "real_logits_std": lambda seen: deviation(seen.real_logits, seen),
-            "fake_logits_std": lambda seen: deviation(seen.fake_logits, seen),
+            "real_logits_deviation": lambda seen: deviation(seen.real_logits, seen),
+            "fake_logits_deviation": lambda seen: deviation(seen.fake_logits, seen),
         }
         gamma = self.r1
         return found | ({"r1_gamma": lambda seen: jnp.asarray(gamma)} if gamma else {})
