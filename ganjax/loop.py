@@ -537,7 +537,7 @@ class _Training:
         for i, due in enumerate(dispatched.dues):
             step = dispatched.first + i + 1
             for member, latest in enumerate(self.by_member):
-                values = {name: float(columns[name][i, member]) for name in runner.metric_names[due]}
+                values = {name: float(columns[name][i, member]) for name in runner.metric_names(due)}
                 for name, value in values.items():
                     if not math.isfinite(value):
                         whose = f" with seed {self.seed + member}" if self.seeds > 1 else ""

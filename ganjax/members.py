@@ -115,13 +115,13 @@ class Together(Runner):
         state: GanState,
         raw: Tree,
         key: Array,
+        switches: Array,
         vote: Array | None = None,
         *,
-        due: tuple[int, ...],
         axis_name: str | None = None,
     ) -> tuple[GanState, dict[str, Array]]:
-        one = functools.partial(super()._one, due=due, axis_name=axis_name)
-        state, metrics = jax.vmap(one, in_axes=(0, 1, 0))(state, raw, key)
+        one = functools.partial(super()._one, axis_name=axis_name)
+        state, metrics = jax.vmap(one, in_axes=(0, 1, 0, None))(state, raw, key, switches)
         return state, metrics | self._counted(vote, axis_name)
 
 

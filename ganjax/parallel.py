@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ganjax import random
 from ganjax.errors import UsageError
 from ganjax.gan import Array, Context, Gan, GanState, Tree, due_phases
-from ganjax.step import create_state, step_context, train_step
+from ganjax.step import create_state, joined_metrics, phased_step, step_context
 
 AXIS, MODEL_AXIS = "data", "model"
 KINDS = ("auto", "none", "pmap", "sharded")
@@ -188,12 +188,16 @@ class Runner:
         )
         self._several = len({device.process_index for device in self.devices}) > 1
         self._programs: dict[Any, Program] = {}
-        self.metric_names: dict[tuple[int, ...], list[str]] = {}  # by the phases that are due, once traced
+        self._names: dict[int, list[str]] = {}  # of every phase's metrics, once traced
 
     @property
     def compile_seconds(self) -> float:
         """Seconds spent compiling so far."""
         return sum(program.compile_seconds for program in self._programs.values())
+
+    def metric_names(self, due: tuple[int, ...]) -> list[str]:
+        """The metrics of a step at which these phases were due; after the first one."""
+        return sorted({name for phase in due for name in self._names[phase]})
 
     def create(self, key: Array, raw: Tree) -> GanState:
         """The state at step 0, on the host. `raw` is an example of a raw batch."""
@@ -245,10 +249,11 @@ class Runner:
         if self.kind == "pmap":
             raw = jax.tree.map(lambda x: self._split(x, 0), raw)
         raw = self._place(raw, PartitionSpec(AXIS), self.rows.start, axis=0)
-        one = functools.partial(self._one, due=due, axis_name=self._axis_name)
-        program = self._program(due, lambda: self._on_devices(one, (0, 0, None, 0), state))
-        state, metrics = program(state, raw, key, *self._votes(vote))
-        return state, self._scalars(metrics)
+        one = functools.partial(self._one, axis_name=self._axis_name)
+        program = self._program("step", lambda: self._on_devices(one, (0, 0, None, None, 0), state))
+        state, metrics = program(state, raw, key, self._switches(due), *self._votes(vote))
+        scalars = self._scalars(metrics)
+        return state, {name: x for name, x in scalars.items() if name in (VOTE, *self.metric_names(due))}
 
     def steps(
         self, state: GanState, arrays: Tree, indices: Sequence[Tree], key: Array, step: int, vote: int = 0
@@ -269,21 +274,17 @@ class Runner:
           the state, and metrics by name, [window] each, still on a device; NaN where a metric's phase
           was not due, and beyond the last batch. `VOTE` is a scalar.
         """
-        dues = [due_phases(self.gan, step + i) for i in range(len(indices))]
-        branches = self._distinct_dues
-        which = [branches.index(due) for due in dues]
-        which += [0] * (self.window - len(which))
+        count = np.int32(len(indices))
         indices = [*indices, *[indices[-1]] * (self.window - len(indices))]
+        switches = np.stack([self._switches(due_phases(self.gan, step + i)) for i in range(len(indices))])
         stacked = jax.tree.map(lambda *xs: np.stack(xs).astype(np.int32)[:, self.rows], *indices)
-        count = np.int32(len(dues))
-        which = np.asarray(which, np.int32)
         if self.kind == "pmap":
             stacked = jax.tree.map(lambda x: self._split(x, 1), stacked)
         stacked = self._place(stacked, PartitionSpec(None, AXIS), self.rows.start, axis=1)
         many = functools.partial(self._many, axis_name=self._axis_name)
         axes = (0, None, 1, None, None, None, 0)
         program = self._program("window", lambda: self._on_devices(many, axes, state))
-        state, metrics = program(state, arrays, stacked, which, count, key, *self._votes(vote))
+        state, metrics = program(state, arrays, stacked, switches, count, key, *self._votes(vote))
         return state, self._scalars(metrics)
 
     def _split(self, x: np.ndarray, axis: int) -> np.ndarray:
@@ -325,30 +326,28 @@ class Runner:
         return AXIS if self.kind == "pmap" else None
 
     @functools.cached_property
-    def _distinct_dues(self) -> list[tuple[int, ...]]:
-        return sorted({due_phases(self.gan, step) for step in range(self._num_steps)})
+    def _dues(self) -> dict[int, bool]:
+        """The phases that are due at some step of the stage, and whether they are at every one."""
+        each = {due_phases(self.gan, step) for step in range(self._num_steps)}
+        return {phase: all(phase in due for due in each) for phase in sorted(set().union(*each))}
 
-    def _many(self, state, arrays, indices, which, count, key, vote=None, *, axis_name):
+    def _switches(self, due: tuple[int, ...]) -> np.ndarray:
+        """Of each phase whether it is due: bool [phases]. They are given to the device, so that all steps are
+        one program, in which a phase that is not always due is compiled once, behind a branch."""
+        return np.asarray([phase in due for phase in range(len(self.gan.phases))], bool)
+
+    def _many(self, state, arrays, indices, switches, count, key, vote=None, *, axis_name):
         def gather(i):
             return jax.tree.map(
                 lambda index, examples: jax.tree.map(lambda x: x[index[i]], examples), indices, arrays
             )
 
-        branches = [functools.partial(self._one, due=due, axis_name=axis_name) for due in self._distinct_dues]
-        shapes = [jax.eval_shape(branch, state, gather(0), key)[1] for branch in branches]
-        names = sorted({name for metrics in shapes for name in metrics})
-
-        def padded(branch):
-            def run(state, raw):
-                state, metrics = branch(state, raw, key)
-                missing = jnp.full(self._metric_shape, jnp.nan, jnp.float32)
-                return state, {name: metrics.get(name, missing) for name in names}
-
-            return run
+        one = functools.partial(self._one, axis_name=axis_name)
+        names = sorted(jax.eval_shape(one, state, gather(0), key, switches[0])[1])
 
         def body(i, carried):
             state, history = carried
-            state, metrics = jax.lax.switch(which[i], [padded(b) for b in branches], state, gather(i))
+            state, metrics = one(state, gather(i), key, switches[i])
             return state, {name: history[name].at[i].set(metrics[name]) for name in names}
 
         history = {name: jnp.full((self.window, *self._metric_shape), jnp.nan, jnp.float32) for name in names}
@@ -360,19 +359,20 @@ class Runner:
         state: GanState,
         raw: Tree,
         key: Array,
+        switches: Array,
         vote: Array | None = None,
         *,
-        due: tuple[int, ...],
         axis_name: str | None = None,
     ) -> tuple[GanState, dict[str, Array]]:
         ordered = self.placed.ordered
         context = step_context(state, raw, key, axis_name, ordered)
         batch = self._transform(raw, context._replace(key=random.stream(context.key, "raw batch to batch")))
-        state, metrics = train_step(
+        due = {phase: True if always else switches[phase] for phase, always in self._dues.items()}
+        state, by_phase = phased_step(
             self.gan, state, batch, key, due=due, axis_name=axis_name, ordered=ordered
         )
-        self.metric_names[due] = sorted(metrics)
-        return state, metrics | self._counted(vote, axis_name)
+        self._names = {phase: sorted(values) for phase, (_, values) in by_phase.items()}
+        return state, joined_metrics(by_phase) | self._counted(vote, axis_name)
 
     def _counted(self, vote: Array | None, axis_name: str | None) -> dict[str, Array]:
         """The largest of the processes' votes, as a metric, where there are any."""

@@ -7,6 +7,7 @@ The same `key` serves every step: the state's step number is folded in. Put the 
 `jax.jit(functools.partial(train_step, gan))`, or `pmap` with `axis_name`; `ganjax.parallel` does so.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 
 import jax
@@ -67,7 +68,7 @@ def train_step(
     batch: Batch,
     key: Array,
     *,
-    due: tuple[int, ...] | None = None,
+    due: tuple[int, ...] | Mapping[int, Array | bool] | None = None,
     axis_name: str | None = None,
     ordered: bool = False,
 ) -> tuple[GanState, dict[str, Array]]:
@@ -78,29 +79,102 @@ def train_step(
       state: before the step.
       batch: a tree whose leaves have the (local) batch first.
       key: PRNG key, the same at every step of a stage.
-      due: static; the indices in `gan.phases` of those that run now (`ganjax.gan.due_phases`), default all.
+      due: the indices in `gan.phases` of those that run now (`ganjax.gan.due_phases`), default all. Static;
+        or, of each index that may be due, whether it is: True, or a scalar on the device, so that one program
+        serves steps of several kinds.
       axis_name: the axis of an enclosing `pmap`, over which gradients and metrics are averaged.
       ordered: they are added in the axis' order, so that the bits do not depend on how the devices are laid
         out over processes; slower on many devices.
     Returns:
-      the state after the step, and metrics by name, float32 scalars.
+      the state after the step, and metrics by name, float32 scalars; NaN where no phase that was due has it.
     Raises:
       ValueError: where the batch's leaves differ in size, or a phase's micro-batches do not divide it.
     """
+    state, by_phase = phased_step(gan, state, batch, key, due=due, axis_name=axis_name, ordered=ordered)
+    return state, joined_metrics(by_phase)
+
+
+def phased_step(
+    gan: Gan,
+    state: GanState,
+    batch: Batch,
+    key: Array,
+    *,
+    due: tuple[int, ...] | Mapping[int, Array | bool] | None = None,
+    axis_name: str | None = None,
+    ordered: bool = False,
+) -> tuple[GanState, dict[int, tuple[Array | bool, dict[str, Array]]]]:
+    """`train_step`, with the metrics of every phase by themselves: index -> (whether it was due, metrics)."""
     context = step_context(state, batch, key, axis_name, ordered)
     due = tuple(range(len(gan.phases))) if due is None else due
-    metrics: dict[str, Array] = {}
-    moved: set[str] = set()
-    for i in due:
-        phase = gan.phases[i]
-        state, values = _descend(gan, phase, state, batch, context)
-        metrics.update(values)
-        moved.add(phase.player)
+    switches = dict(due) if isinstance(due, Mapping) else dict.fromkeys(due, True)
+    metrics: dict[int, tuple[Array | bool, dict[str, Array]]] = {}
+    moved: dict[str, Array | bool] = {}
+    for i in sorted(switches):
+        phase, switch = gan.phases[i], switches[i]
+        move = functools.partial(_descend, gan, phase, batch=batch, context=context)
+        state, values = move(state) if switch is True else _perhaps(move, phase.player, state, switch)
+        metrics[i] = switch, values
+        before = moved.get(phase.player, False)
+        moved[phase.player] = True if before is True or switch is True else jnp.logical_or(before, switch)
     ema = dict(state.ema)
-    for player in sorted(moved & set(ema)):
+    for player in sorted(set(moved) & set(ema)):
         decay = gan.ema[player](state.step)
-        ema[player] = optax.incremental_update(state.params[player], ema[player], 1.0 - decay)
+        after = optax.incremental_update(state.params[player], ema[player], 1.0 - decay)
+        ema[player] = after if moved[player] is True else _either(moved[player], after, ema[player])
     return state.replace(step=state.step + 1, ema=ema), metrics
+
+
+def joined_metrics(by_phase: Mapping[int, tuple[Array | bool, Mapping[str, Array]]]) -> dict[str, Array]:
+    """By name what `phased_step` gives by phase; of several phases that were due the last one's."""
+    metrics: dict[str, Array] = {}
+    for switch, values in by_phase.values():
+        for name, value in values.items():
+            alone = switch is True or name not in metrics
+            metrics[name] = value if alone else jnp.where(switch, value, metrics[name])
+    return metrics
+
+
+def _either(switch: Array | bool, chosen: Tree, other: Tree) -> Tree:
+    return jax.tree.map(lambda x, y: jnp.where(switch, x, y), chosen, other)
+
+
+def _perhaps(
+    move: Callable[[GanState], tuple[GanState, dict[str, Array]]],
+    player: str,
+    state: GanState,
+    switch: Array | bool,
+) -> tuple[GanState, dict[str, Array]]:
+    """`move(state)` where the device finds `switch` true; else the state as it is, and metrics of NaN.
+
+    Only what a phase of this player may change goes through the branch: of the rest the compiler sees that
+    it stays the same, so that what was computed of it before the branch need not be computed again after it.
+    """
+
+    def parts(state: GanState) -> tuple[Tree, ...]:
+        mine = tuple(part[player] for part in (state.params, state.opt_state, state.stats))
+        return (*mine, state.carry)
+
+    def with_parts(given: tuple[Tree, ...]) -> GanState:
+        params, opt_state, stats, carry = given
+        return state.replace(
+            params={**state.params, player: params},
+            opt_state={**state.opt_state, player: opt_state},
+            stats={**state.stats, player: stats},
+            carry=carry,
+        )
+
+    def moved(given: tuple[Tree, ...]) -> tuple[tuple[Tree, ...], dict[str, Array]]:
+        after, values = move(with_parts(given))
+        return parts(after), values
+
+    form = jax.eval_shape(moved, parts(state))[1]
+
+    def left(given: tuple[Tree, ...]) -> tuple[tuple[Tree, ...], dict[str, Array]]:
+        return given, {name: jnp.full(x.shape, jnp.nan, x.dtype) for name, x in form.items()}
+
+    after, values = jax.lax.cond(switch, moved, left, parts(state))
+    return with_parts(after), values
 
 
 def step_context(
@@ -121,7 +195,7 @@ def step_context(
 
 
 def _descend(
-    gan: Gan, phase: Phase, state: GanState, batch: Batch, context: Context
+    gan: Gan, phase: Phase, state: GanState, *, batch: Batch, context: Context
 ) -> tuple[GanState, dict[str, Array]]:
     player = phase.player
     context = context._replace(key=random.stream(context.key, phase.stream or player))

@@ -107,7 +107,9 @@ def test_two_steps(name, tmp_path):
     assert whole.metrics
     assert all(np.isfinite(value) for value in whole.metrics.values())
     assert recorder.steps("log") == [1, 2]
-    assert members.summary([whole.metrics] * 2)  # of several seeds: no metric has the name of another's deviation
+    assert members.summary(
+        [whole.metrics] * 2
+    )  # of several seeds: no metric has the name of another's deviation
 
     found = checkpoints.restore(lambda meta: loop.abstract_state(experiment, meta["stage"]), pytest.fail)
     assert found is not None

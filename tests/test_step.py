@@ -115,6 +115,43 @@ def test_a_phase_moves_its_own_player_and_leaves_the_other_bit_identical(
     assert set(metrics) == {name for name in metrics if name.startswith(mover)} != set()
 
 
+@pytest.fixture(scope="module")
+def switched_step(gan):
+    """Of which phases are due the device is told."""
+
+    def move(state, batch, critic, generator):
+        return train_step(gan, state, batch, KEY, due={0: critic, 1: generator})
+
+    return jax.jit(move, compiler_options=FAST)
+
+
+@pytest.mark.parametrize("due", [(), CRITIC_ONLY, GENERATOR_ONLY, BOTH])
+def test_the_device_may_be_told_what_is_due(compiled_step, switched_step, state, due):
+    before, _ = compiled_step(state, real_points(), KEY, due=BOTH)
+    expected, metrics = compiled_step(before, real_points(1), KEY, due=due)
+    after, found = switched_step(before, real_points(1), 0 in due, 1 in due)
+    close(after, expected, 1e-6)
+    for phase, player in enumerate((CRITIC, GENERATOR)):
+        if phase not in due:
+            same(of_player(after, player), of_player(before, player))
+    assert {name for name, x in found.items() if not np.isnan(x)} == set(metrics)
+    close({name: found[name] for name in metrics}, metrics, 1e-6)
+
+
+def test_of_metrics_with_one_name_the_last_phase_that_was_due_counts(gan, state):
+    def telling(value):
+        def loss(params, state, batch, context):
+            return jnp.sum(jnp.square(params["w"])), Effects(metrics={"x": jnp.float32(value)})
+
+        return loss
+
+    twice = gan._replace(phases=(Phase(CRITIC, telling(1)), Phase(CRITIC, telling(2))))
+    for first, second, expected in ((True, True, 2), (True, False, 1), (False, True, 2)):
+        due = {0: jnp.asarray(first), 1: jnp.asarray(second)}
+        assert train_step(twice, state, real_points(), KEY, due=due)[1] == {"x": expected}
+    assert train_step(twice, state, real_points(), KEY)[1] == {"x": 2}
+
+
 def test_of_the_statistics_only_the_moving_players_are_kept(step, state):
     """Each of the toy's losses returns one more pass for both players."""
     for due, passes in ((CRITIC_ONLY, (1, 0)), (GENERATOR_ONLY, (0, 1)), (BOTH, (1, 1))):
