@@ -118,9 +118,10 @@ class Together(Runner):
         switches: Array,
         vote: Array | None = None,
         *,
+        static: tuple[int, ...] | None = None,
         axis_name: str | None = None,
     ) -> tuple[GanState, dict[str, Array]]:
-        one = functools.partial(super()._one, axis_name=axis_name)
+        one = functools.partial(super()._one, static=static, axis_name=axis_name)
         state, metrics = jax.vmap(one, in_axes=(0, 1, 0, None))(state, raw, key, switches)
         return state, metrics | self._counted(vote, axis_name)
 

@@ -119,6 +119,15 @@ def arrangement(
     return Arrangement(kind, tuple(devices), model_parallel, deterministic)
 
 
+def branches_are_fast() -> bool:
+    """Whether a branch of a program runs as fast as a program of its own.
+
+    Not on a CPU: XLA's convolutions are slower there in a branch, as they are in a loop (steps of wgan_mnist,
+    of which every fifth moves the generator, took 2.4 times as long).
+    """
+    return jax.default_backend() != "cpu"
+
+
 class Program:
     """A function compiled at its first call, with the seconds that took.
 
@@ -249,8 +258,10 @@ class Runner:
         if self.kind == "pmap":
             raw = jax.tree.map(lambda x: self._split(x, 0), raw)
         raw = self._place(raw, PartitionSpec(AXIS), self.rows.start, axis=0)
-        one = functools.partial(self._one, axis_name=self._axis_name)
-        program = self._program("step", lambda: self._on_devices(one, (0, 0, None, None, 0), state))
+        # One program for all steps, or where branches are slow one for each set of phases.
+        static = None if branches_are_fast() else due
+        one = functools.partial(self._one, static=static, axis_name=self._axis_name)
+        program = self._program(("step", static), lambda: self._on_devices(one, (0, 0, None, None, 0), state))
         state, metrics = program(state, raw, key, self._switches(due), *self._votes(vote))
         scalars = self._scalars(metrics)
         return state, {name: x for name, x in scalars.items() if name in (VOTE, *self.metric_names(due))}
@@ -332,8 +343,7 @@ class Runner:
         return {phase: all(phase in due for due in each) for phase in sorted(set().union(*each))}
 
     def _switches(self, due: tuple[int, ...]) -> np.ndarray:
-        """Of each phase whether it is due: bool [phases]. They are given to the device, so that all steps are
-        one program, in which a phase that is not always due is compiled once, behind a branch."""
+        """Of each phase whether it is due, for the device: bool [phases]."""
         return np.asarray([phase in due for phase in range(len(self.gan.phases))], bool)
 
     def _many(self, state, arrays, indices, switches, count, key, vote=None, *, axis_name):
@@ -362,16 +372,23 @@ class Runner:
         switches: Array,
         vote: Array | None = None,
         *,
+        static: tuple[int, ...] | None = None,
         axis_name: str | None = None,
     ) -> tuple[GanState, dict[str, Array]]:
+        """One step, of the phases `static`; None: of those that `switches` says on the device.
+
+        Each phase is then compiled once, behind a branch if it is not always due.
+        """
         ordered = self.placed.ordered
         context = step_context(state, raw, key, axis_name, ordered)
         batch = self._transform(raw, context._replace(key=random.stream(context.key, "raw batch to batch")))
-        due = {phase: True if always else switches[phase] for phase, always in self._dues.items()}
+        due: Any = static
+        if static is None:
+            due = {phase: True if always else switches[phase] for phase, always in self._dues.items()}
         state, by_phase = phased_step(
             self.gan, state, batch, key, due=due, axis_name=axis_name, ordered=ordered
         )
-        self._names = {phase: sorted(values) for phase, (_, values) in by_phase.items()}
+        self._names |= {phase: sorted(values) for phase, (_, values) in by_phase.items()}
         return state, joined_metrics(by_phase) | self._counted(vote, axis_name)
 
     def _counted(self, vote: Array | None, axis_name: str | None) -> dict[str, Array]:

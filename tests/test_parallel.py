@@ -157,12 +157,20 @@ def test_the_state_is_the_same_on_every_device(window):
             np.testing.assert_array_equal(copy, leaf[0], err_msg=name)
 
 
-@pytest.mark.parametrize("window", [1, 4])
-def test_all_steps_are_one_program_with_each_phase_in_it_once(window):
-    """The discriminator is always due; the generator at the steps 1 and 3, behind a branch."""
+@pytest.mark.parametrize(("window", "branches"), [(1, False), (1, True), (4, True)])
+def test_in_how_many_programs_each_phase_is(window, branches, monkeypatch):
+    """The discriminator is always due; the generator at the steps 1 and 3, in a branch if they are fast."""
+    monkeypatch.setattr(parallel, "branches_are_fast", lambda: branches)
     stage = stage_of()
-    gan = stage.gan
-    assert [len(due_phases(gan, step)) for step in range(STEPS)] == [1, 2, 1, 2, 1]
+    assert [len(due_phases(stage.gan, step)) for step in range(STEPS)] == [1, 2, 1, 2, 1]
+    # Of a branch, and of a window, the form is found out first.
+    traces = {(1, False): [2, 1], (1, True): [1, 2], (4, True): [2, 4]}[window, branches]
+    chex.clear_trace_counter()
+    phases = [
+        phase._replace(loss=chex.assert_max_traces(phase.loss, n=n))
+        for phase, n in zip(stage.gan.phases, traces, strict=True)
+    ]
+    stage = stage._replace(gan=stage.gan._replace(phases=tuple(phases)))
     runner = runner_of(stage, window=window)
     state = runner.put(created(stage, runner))
     if window == 1:
@@ -172,23 +180,22 @@ def test_all_steps_are_one_program_with_each_phase_in_it_once(window):
         arrays = runner.put_resident(stage.data.resident())
         state, _ = runner.steps(state, arrays, batches(stage)[:4], KEY, 0)
         state, _ = runner.steps(state, arrays, batches(stage)[4:], KEY, 4)
-    assert set(runner._programs) == {"create", "step" if window == 1 else "window"}
+    assert len(runner._programs) == (
+        3 if (window, branches) == (1, False) else 2
+    )  # and that of the first state
     assert runner.compile_seconds > 0
     assert runner.metric_names((0,)) == ["discriminator_loss", "draw", "filled"]
     assert runner.metric_names((0, 1)) == ["discriminator_loss", "draw", "filled", "generator_loss"]
 
 
-def test_a_phase_that_is_sometimes_due_is_traced_for_its_branch_alone():
-    stage = stage_of()
-    chex.clear_trace_counter()
-    # Of the generator's, which is not always due, the form is found out first.
-    gan = stage.gan
-    once = {i: chex.assert_max_traces(phase.loss, n=1 + i) for i, phase in enumerate(gan.phases)}
-    gan = gan._replace(phases=tuple(phase._replace(loss=once[i]) for i, phase in enumerate(gan.phases)))
-    runner = Runner(arrangement("none", BATCH), gan, stage.data.transform, BATCH, STEPS)
-    state = runner.put(created(stage, runner))
-    for step, indices in enumerate(batches(stage)):
-        state, _ = runner.step(state, stage.data.read(indices), KEY, step)
+@needs_devices
+@pytest.mark.parametrize("kind", ["none", "pmap", "sharded"])
+def test_with_branches_the_same_is_trained(reference, kind, monkeypatch):
+    monkeypatch.setattr(parallel, "branches_are_fast", lambda: True)
+    state, history = single_steps(kind)
+    for mine, expected in zip(history, reference[1], strict=True):
+        assert mine == pytest.approx(expected, abs=1e-5)
+    assert_close(state, reference[0])
 
 
 @pytest.mark.parametrize("kind", ["none", pytest.param("pmap", marks=needs_devices)])
