@@ -2,10 +2,11 @@
 
     python run.py --experiment=stylegan2_emoji --config.dataset=emoji/google
 
-Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", with fewer channels. The set is a
-folder (or an `.npz`) of drawings; `npm pack emoji-datasource-google@16.0.0` fetches one (its
-`package/img/google/64`). Where they are transparent they are laid over white; `--config.channels=4` keeps the
-transparency and learns it. So few images are learned by heart in the end: stylegan2_ada_emoji.
+Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", with fewer channels; gamma,
+styles and what else regularizes are those of stylegan2_mnist. The set is a folder (or an `.npz`) of drawings;
+`npm pack emoji-datasource-google@16.0.0` fetches one (its `package/img/google/64`). Where they are transparent
+they are laid over white; `--config.channels=4` keeps the transparency and learns it. So few images are learned
+by heart in the end: stylegan2_ada_emoji.
 
     python run.py --workdir=runs/stylegan2_emoji-seed0 --mode=sample --truncation=0.7
 """
@@ -30,12 +31,16 @@ class Config(StyleGAN2Recipe):
     held_out_by: str = setting("-", "names that are alike up to this text are held out together")
     steps: int = setting(6_000, "batches to train on", minimum=1, maximum=2**31 - 1)
     r1: float | None = setting(
-        0.1,
+        10.0,
         "gamma of the gradient penalty at real images; none: 0.0002 * pixels / batch; 0: off",
         minimum=0.0,
     )
     latent_size: int = setting(128, "entries of a latent", minimum=1, maximum=65_536)
     style_size: int = setting(128, "entries of a style", minimum=1, maximum=65_536)
+    path_length: float = setting(0.0, "weight of path length regularization; 0: off", minimum=0.0)
+    mixing: float = setting(
+        0.0, "share of generated images with styles of two latents; 0: off", minimum=0.0, maximum=1.0
+    )
     mapping_multiplier: float = setting(0.1, "of the mapping network's learning rate", above=0.0)
     channel_base: int | None = setting(
         256, "channels at the smallest images before the maximum, half as many from size to size", minimum=1
@@ -50,7 +55,6 @@ TINY = {
     "batch_size": 8,
     "steps": 2,
     "r1_every": 2,
-    "path_length_every": 2,
     "latent_size": 4,
     "style_size": 8,
     "channel_base": 8,
