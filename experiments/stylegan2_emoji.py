@@ -3,10 +3,10 @@
     python run.py --experiment=stylegan2_emoji --config.dataset=emoji/google
 
 Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", with fewer channels; gamma,
-styles and what else regularizes are those of stylegan2_mnist. The set is a folder (or an `.npz`) of drawings;
-`npm pack emoji-datasource-google@16.0.0` fetches one (its `package/img/google/64`). Where they are transparent
-they are laid over white; `--config.channels=4` keeps the transparency and learns it. So few images are learned
-by heart in the end: stylegan2_ada_emoji.
+styles and what else regularizes are those of stylegan2_mnist. The set is a folder (or an `.npz`) of
+drawings; `npm pack emoji-datasource-google@16.0.0` fetches one (its `package/img/google/64`). Where they are
+transparent they are laid over white; `--config.channels=4` keeps the transparency and learns it. So few
+images are learned by heart in the end: stylegan2_ada_emoji.
 
     python run.py --workdir=runs/stylegan2_emoji-seed0 --mode=sample --truncation=0.7
 """
