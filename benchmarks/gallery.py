@@ -186,6 +186,8 @@ def _evaluated(folder: pathlib.Path, command: str) -> list[str]:
 
 
 def _figure(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_figure(part)}" for key, part in value.items())
     if isinstance(value, list):
         return " to ".join(_figure(end) for end in (min(value), max(value))) if value else "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
