@@ -122,8 +122,8 @@ def arrangement(
 def branches_are_fast() -> bool:
     """Whether a branch of a program runs as fast as a program of its own.
 
-    Not on a CPU: XLA's convolutions are slower there in a branch, as they are in a loop (steps of wgan_mnist,
-    of which every fifth moves the generator, took 2.4 times as long).
+    Not on a CPU: XLA's convolutions are slower there in a branch, as they are in a loop (steps of a small
+    convolutional GAN, of which every fifth moves the generator, took 2.4 times as long).
     """
     return jax.default_backend() != "cpu"
 
@@ -286,8 +286,9 @@ class Runner:
           was not due, and beyond the last batch. `VOTE` is a scalar.
         """
         count = np.int32(len(indices))
+        switches = [self._switches(due_phases(self.gan, step + i)) for i in range(len(indices))]
+        switches = np.stack([*switches, *switches[-1:] * (self.window - len(indices))])
         indices = [*indices, *[indices[-1]] * (self.window - len(indices))]
-        switches = np.stack([self._switches(due_phases(self.gan, step + i)) for i in range(len(indices))])
         stacked = jax.tree.map(lambda *xs: np.stack(xs).astype(np.int32)[:, self.rows], *indices)
         if self.kind == "pmap":
             stacked = jax.tree.map(lambda x: self._split(x, 1), stacked)
@@ -343,7 +344,14 @@ class Runner:
         return {phase: all(phase in due for due in each) for phase in sorted(set().union(*each))}
 
     def _switches(self, due: tuple[int, ...]) -> np.ndarray:
-        """Of each phase whether it is due, for the device: bool [phases]."""
+        """Of each phase whether it is due, for the device: bool [phases].
+
+        Raises:
+          ValueError: these are not due at a step of this stage, for which programs are made.
+        """
+        always = {phase for phase, every_time in self._dues.items() if every_time}
+        if not always <= set(due) <= set(self._dues):
+            raise ValueError(f"the phases {due} are due together at none of the {self._num_steps} steps")
         return np.asarray([phase in due for phase in range(len(self.gan.phases))], bool)
 
     def _many(self, state, arrays, indices, switches, count, key, vote=None, *, axis_name):
@@ -384,7 +392,7 @@ class Runner:
         batch = self._transform(raw, context._replace(key=random.stream(context.key, "raw batch to batch")))
         due: Any = static
         if static is None:
-            due = {phase: True if always else switches[phase] for phase, always in self._dues.items()}
+            due = {phase: every_time or switches[phase] for phase, every_time in self._dues.items()}
         state, by_phase = phased_step(
             self.gan, state, batch, key, due=due, axis_name=axis_name, ordered=ordered
         )

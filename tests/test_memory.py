@@ -32,6 +32,32 @@ print(json.dumps([kept, faults(), faults()]))
 """
 
 
+# How many heaps there are once four threads hold memory at the same time.
+HEAPS = """
+import ctypes, sys, threading
+from ganjax.memory import share_one_heap
+
+if sys.argv[1] == "share":
+    assert share_one_heap() is True
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.fopen.restype = ctypes.c_void_p
+libc.malloc_info.argtypes, libc.fclose.argtypes = [ctypes.c_int, ctypes.c_void_p], [ctypes.c_void_p]
+meet = threading.Barrier(4)
+
+def hold():
+    assert libc.malloc(1000)
+    meet.wait()
+
+threads = [threading.Thread(target=hold) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+file = libc.fopen(sys.argv[2].encode(), b"w")
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
 def in_a_process(what: str, **environment: str) -> list:
     """Never in the test's own: nothing takes the setting back."""
     done = subprocess.run(
@@ -61,18 +87,33 @@ def test_the_environment_prevents_it():
     assert again > 0.9 * first
 
 
+@glibc
+def test_threads_share_one_heap(tmp_path):
+    counts = {}
+    for what in ("share", "leave"):
+        subprocess.run([sys.executable, "-c", HEAPS, what, str(tmp_path / what)], check=True)
+        counts[what] = (tmp_path / what).read_text().count("<heap nr=")
+    assert counts["share"] == 1
+    assert counts["leave"] > 1
+
+
 def test_another_system_is_left_alone(monkeypatch):
     monkeypatch.setattr("ganjax.memory.sys.platform", "darwin")
     monkeypatch.setattr("ganjax.memory.ctypes.CDLL", lambda name: pytest.fail(f"{name} was opened"))
     assert ganjax.memory.keep_freed_memory() is False
+    assert ganjax.memory.share_one_heap() is False
 
 
 def test_only_the_command_keeps_memory_and_not_a_caller(monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(ganjax.cli, "keep_freed_memory", lambda: calls.append("kept"))
+    monkeypatch.setattr(ganjax.cli, "share_one_heap", lambda: calls.append("shared"))
     assert ganjax.cli.main(["no-such-command"]) == 2
     assert calls == []
     monkeypatch.setattr(sys, "argv", ["ganjax", "no-such-command"])
     assert ganjax.cli.main() == 2
     assert calls == ["kept"]
     assert "no-such-command" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["ganjax", "--mode=import", "no-such-command"])
+    assert ganjax.cli.main() == 2
+    assert calls == ["kept", "shared"]

@@ -1,5 +1,6 @@
 """Arrangements of devices train the same model; wherever a window is cut, the bits are the same."""
 
+import functools
 from typing import Any
 
 import chex
@@ -38,6 +39,19 @@ def created(stage: Stage, runner: Runner) -> GanState:
 
 def batches(stage: Stage) -> list[np.ndarray]:
     return [stage.data.indices(0, i * BATCH, BATCH) for i in range(STEPS)]
+
+
+def all_steps(stage: Stage, runner: Runner) -> GanState:
+    """The state on the devices after five steps, as the runner's window has it: alone, or four and one."""
+    state = runner.put(created(stage, runner))
+    if runner.window == 1:
+        for step, indices in enumerate(batches(stage)):
+            state, _ = runner.step(state, stage.data.read(indices), KEY, step)
+    else:
+        arrays = runner.put_resident(stage.data.resident())
+        for cut in (slice(0, 4), slice(4, STEPS)):
+            state, _ = runner.steps(state, arrays, batches(stage)[cut], KEY, cut.start)
+    return state
 
 
 def single_steps(kind: str) -> tuple[GanState, list[dict[str, float]]]:
@@ -142,15 +156,7 @@ def test_metrics_that_were_not_due_are_nan():
 def test_the_state_is_the_same_on_every_device(window):
     """Statistics, the pool and the averages too: whatever is local would be lost when one copy is saved."""
     stage = stage_of()
-    runner = runner_of(stage, "pmap", window)
-    state = runner.put(created(stage, runner))
-    if window == 1:
-        for step, indices in enumerate(batches(stage)):
-            state, metrics = runner.step(state, stage.data.read(indices), KEY, step)
-    else:
-        arrays = runner.put_resident(stage.data.resident())
-        state, metrics = runner.steps(state, arrays, batches(stage)[:4], KEY, 0)
-    assert metrics
+    state = all_steps(stage, runner_of(stage, "pmap", window))
     for name, leaf in flatten(state).items():
         assert leaf.shape[0] == 4, name
         for copy in leaf[1:]:
@@ -172,20 +178,27 @@ def test_in_how_many_programs_each_phase_is(window, branches, monkeypatch):
     ]
     stage = stage._replace(gan=stage.gan._replace(phases=tuple(phases)))
     runner = runner_of(stage, window=window)
-    state = runner.put(created(stage, runner))
-    if window == 1:
-        for step, indices in enumerate(batches(stage)):
-            state, _ = runner.step(state, stage.data.read(indices), KEY, step)
-    else:
-        arrays = runner.put_resident(stage.data.resident())
-        state, _ = runner.steps(state, arrays, batches(stage)[:4], KEY, 0)
-        state, _ = runner.steps(state, arrays, batches(stage)[4:], KEY, 4)
-    assert len(runner._programs) == (
-        3 if (window, branches) == (1, False) else 2
-    )  # and that of the first state
+    all_steps(stage, runner)
+    programs = 1 if branches else 2
+    assert len(runner._programs) == programs + 1  # and that of the first state
     assert runner.compile_seconds > 0
     assert runner.metric_names((0,)) == ["discriminator_loss", "draw", "filled"]
     assert runner.metric_names((0, 1)) == ["discriminator_loss", "draw", "filled", "generator_loss"]
+
+
+@pytest.mark.parametrize("window", [1, 4])
+def test_a_step_beyond_the_stage_at_which_other_phases_are_due_is_refused(window):
+    """Of the first step alone the generator is no part: at the second, where it is due, it would not move."""
+    stage = stage_of()._replace(steps=1)
+    runner = runner_of(stage, window=window)
+    state = runner.put(created(stage, runner))
+    indices = batches(stage)[1]
+    if window == 1:
+        move = functools.partial(runner.step, state, stage.data.read(indices), KEY, 1)
+    else:
+        move = functools.partial(runner.steps, state, stage.data.resident(), [indices], KEY, 1)
+    with pytest.raises(ValueError, match=r"the phases \(0, 1\) are due together at none of the 1 steps"):
+        move()
 
 
 @needs_devices

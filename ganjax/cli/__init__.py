@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from ganjax.errors import RunError, UsageError
-from ganjax.memory import keep_freed_memory
+from ganjax.memory import keep_freed_memory, share_one_heap
 
 _STARTED = time.monotonic()  # which no change of the clock moves
 _LONGEST_LINE = 1500  # characters of a message
@@ -59,7 +59,9 @@ def main(argv: Sequence[str] | None = None, *, package: str = "ganjax.experiment
       0 done, 1 the run failed, 2 bad usage, 130 and 143 saved after SIGINT and SIGTERM.
     """
     if argv is None:  # the process is ours, and not somebody's who calls this
-        if "--mode=import" not in sys.argv:  # which takes no steps, and should be small
+        if "--mode=import" in sys.argv:  # which takes no steps, and should be small
+            share_one_heap()
+        else:
             keep_freed_memory()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # a path need not be in the terminal's encoding

@@ -3,6 +3,7 @@
 
 import dataclasses
 import functools
+import gc
 import hashlib
 import json
 import os
@@ -54,6 +55,8 @@ def run(overrides: Mapping[str, str], values: flags.FlagValues, package: str) ->
         ours = is_safetensors(file.read(9), source.stat().length)
     make = _of_ours if ours else _of_official
     record, state, told = make(source, dict(overrides), package, load)
+    jax.clear_caches()  # of what was traced to know the state's form: writing takes memory too
+    gc.collect()
     record["imported"] = {"source": source.name, "bytes": source.stat().length, "sha256": _sha256(source)}
     _write(folder, record, state)
     print(f"{folder}: {told}, step {int(state.step)}, from {source.name}")
