@@ -69,6 +69,7 @@ def main() -> None:
         asked = command.Command(EXPERIMENT, module, SETTINGS, flags, "experiments", Signals(), 0.0)
         run = workdir.plan(asked)
         explored = explore.explored_of(asked, run, random_state(run), {"stage": 0, "step": 0})
+        explore.draw_first(explored)
         listener = app.listening("localhost", 0)
         server = app.server_of(app.create_app(explored), listener)
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -44,7 +44,7 @@ def run(command: Command) -> int:
     try:
         state, meta = workdir.chosen_state(command, run)
         explored = explored_of(command, run, state, meta)
-        explored.draw(explored.controls.flags(()))  # what can't be drawn is told before there is a page
+        draw_first(explored)  # what can't be drawn is told before there is a page
         local = app.is_local(flags.host)
         if not local:
             print(
@@ -60,6 +60,13 @@ def run(command: Command) -> int:
     finally:
         listener.close()
     return 0
+
+
+def draw_first(explored: app.Explored) -> None:
+    """Draws once with each kind of noise: each has programs of its own, whose compiling no change should wait
+    for."""
+    for noise in explored.controls.noise or (None,):
+        explored.draw(explored.controls.flags(() if noise is None else (("noise", noise),)))
 
 
 def explored_of(command: Command, run: workdir.Run, state: GanState, meta: dict) -> app.Explored:

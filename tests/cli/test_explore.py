@@ -2,6 +2,8 @@
 
 import pathlib
 import shlex
+import types
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -165,3 +167,16 @@ def test_the_command_on_the_page_makes_the_picture_on_the_page(run, explored, tm
     assert answer.code == 0, answer.err
     assert (tmp_path / "picture.png").read_bytes() == file
     assert Image.open(tmp_path / "picture.png").convert("RGBA").tobytes() == pictures[-1]
+
+
+@pytest.mark.parametrize(("kinds", "drawn"), [(("random", "none"), ["random", "none"]), ((), [None])])
+def test_every_kind_of_noise_is_drawn_before_the_page_is_there(kinds, drawn):
+    asked = []
+
+    def flags(query):
+        return [dict(query).get("noise")]
+
+    controls: Any = types.SimpleNamespace(noise=kinds, flags=flags)
+    explored: Any = types.SimpleNamespace(controls=controls, draw=asked.extend)
+    explore.draw_first(explored)
+    assert asked == drawn
