@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 from ganjax.layers import lowering
 from ganjax.layers.channels import add_bias
@@ -80,7 +82,7 @@ def conv(
             precision=precision,
         )
     geometry = Geometry((x.shape[1], x.shape[2]), (kernel.shape[0], kernel.shape[1]), strides, pads)
-    return _forward(*lowering.varying_alike(x, kernel), geometry, precision)
+    return _bind("forward", x, kernel, geometry, precision)
 
 
 def conv_transpose(
@@ -129,8 +131,7 @@ def conv_transpose(
     taps = kernel.shape[0], kernel.shape[1]
     geometry = Geometry((sizes[0], sizes[1]), taps, strides, (conv_pads[0], conv_pads[1]))
     turned = lax.platform_dependent(kernel, cpu=lowering.turned, default=_turned)
-    x, kernel = lowering.varying_alike(x, turned)
-    return _input_gradient(x, kernel, geometry, precision)
+    return _bind("input_gradient", x, turned, geometry, precision)
 
 
 def upsample_conv(x: jax.Array, kernel: jax.Array, *, precision: Any = None) -> jax.Array:
@@ -232,7 +233,7 @@ def _lax_kernel_gradient(x: jax.Array, g: jax.Array, geometry: Geometry, precisi
 
 def _by_platform(on_cpu: Callable, elsewhere: Callable) -> Callable:
     """One bilinear function of two arrays from its two forms, for `lax.platform_dependent`."""
-    # Traced once for each geometry, and so is its adjoint: the forms for a CPU are hundreds of operations.
+    # Traced once for each geometry: the forms for a CPU are hundreds of operations.
     on_cpu = jax.jit(on_cpu, static_argnames="geometry")
 
     def function(a: jax.Array, b: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
@@ -251,54 +252,76 @@ _forms = {
 }
 
 
-def _adjoint(function: Callable, like: jax.Array) -> Callable:
-    """The adjoint of a linear function of an array `like` this one.
-
-    A tangent is computed as the adjoint of what computes the cotangent: reverse mode takes the adjoint once
-    more, and runs that function as it was written.
-    """
-    return lambda x: jax.linear_transpose(function, like)(x)[0]
+# A primitive of its own, for its derivatives: the three forms are bilinear and each other's adjoints, so that
+# the derivatives of any order are these forms again, each as it is written, and never the adjoint that JAX
+# would make of one.
+_convolution = Primitive("convolution")
 
 
-def _is_zero(tangent: Any) -> bool:
-    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+def _bind(form: str, a: jax.Array, b: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
+    """`_forms[form]` of the two arrays, as `Geometry` names them: of "forward" (x, kernel) and y."""
+    a, b = lowering.varying_alike(a, b)
+    return _convolution.bind(a, b, form=form, geometry=geometry, precision=precision)
 
 
-def _differentiable(name: str, adjoint: str) -> Callable:
-    """The form `name` of an array and a kernel, with its derivatives; `adjoint` is its adjoint in the array.
-
-    In the kernel the adjoint is "kernel_gradient" for both: it takes the image and then the image's
-    gradient, of which "forward" has the one as its array and "input_gradient" the other.
-    """
-
-    @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-    def function(a: jax.Array, kernel: jax.Array, geometry: Geometry, precision: Any) -> jax.Array:
-        return _forms[name](a, kernel, geometry, precision)
-
-    @functools.partial(function.defjvp, symbolic_zeros=True)
-    def jvp(geometry: Geometry, precision: Any, primals: tuple, tangents: tuple):
-        (a, kernel), (da, dkernel) = primals, tangents
-        value = function(a, kernel, geometry, precision)
-
-        def by_array(cotangent: jax.Array) -> jax.Array:
-            return _forms[adjoint](cotangent, kernel, geometry, precision)
-
-        def by_kernel(cotangent: jax.Array) -> jax.Array:
-            x, g = (a, cotangent) if name == "forward" else (cotangent, a)
-            return _forms["kernel_gradient"](x, g, geometry, precision)
-
-        terms = [
-            _adjoint(function_of_cotangent, value)(tangent)
-            for function_of_cotangent, tangent in ((by_array, da), (by_kernel, dkernel))
-            if not _is_zero(tangent)
-        ]
-        return value, sum(terms[1:], terms[0]) if terms else jnp.zeros_like(value)
-
-    return function
+def _computed(a: jax.Array, b: jax.Array, *, form: str, geometry: Geometry, precision: Any) -> jax.Array:
+    return _forms[form](a, b, geometry, precision)
 
 
-_forward = _differentiable("forward", adjoint="input_gradient")
-_input_gradient = _differentiable("input_gradient", adjoint="forward")
+_convolution.def_impl(jax.jit(_computed, static_argnames=("form", "geometry", "precision")))
+mlir.register_lowering(_convolution, mlir.lower_fun(_computed, multiple_results=False))
+
+
+@_convolution.def_abstract_eval
+def _(a, b, *, form, geometry, **_):
+    shapes = {
+        "forward": lambda: (a.shape[0], *geometry.output, b.shape[3]),
+        "input_gradient": lambda: (a.shape[0], *geometry.size, b.shape[2]),
+        "kernel_gradient": lambda: (*geometry.kernel, a.shape[3], b.shape[3]),
+    }
+    return a.update(shape=shapes[form]())
+
+
+def _tangent(primals, tangents, *, form, **options):
+    (a, b), (da, db) = primals, tangents
+    terms = []
+    if type(da) is not ad.Zero:
+        terms.append(_bind(form, da, b, **options))
+    if type(db) is not ad.Zero:
+        terms.append(_bind(form, a, db, **options))
+    value = _bind(form, a, b, **options)
+    return value, sum(terms[1:], terms[0]) if terms else ad.Zero.from_primal_value(value)
+
+
+def _cotangents(cotangent, a, b, *, form, **options):
+    if type(cotangent) is ad.Zero:
+        return [None, None]
+    # By which form, and of what, the linear argument's cotangent is found; the cotangent takes its own place.
+    of_first, of_second = {
+        "forward": (lambda k: ("input_gradient", cotangent, k), lambda x: ("kernel_gradient", x, cotangent)),
+        "input_gradient": (lambda k: ("forward", cotangent, k), lambda g: ("kernel_gradient", cotangent, g)),
+        "kernel_gradient": (lambda g: ("input_gradient", g, cotangent), lambda x: ("forward", x, cotangent)),
+    }[form]
+    if ad.is_undefined_primal(a):
+        return [_bind(*of_first(b), **options), None]
+    return [None, _bind(*of_second(a), **options)]
+
+
+def _batched(arguments, dims, *, form, geometry, precision):
+    """Images of a batch of batches are one larger batch. Anything else is a batch of convolutions."""
+    (a, b), (of_a, of_b) = arguments, dims
+    if form != "kernel_gradient" and of_b is None:
+        a = jnp.moveaxis(a, of_a, 0)
+        images = a.reshape(a.shape[0] * a.shape[1], *a.shape[2:])
+        joined = _bind(form, images, b, geometry, precision)
+        return joined.reshape(*a.shape[:2], *joined.shape[1:]), 0
+    computed = functools.partial(_computed, form=form, geometry=geometry, precision=precision)
+    return jax.vmap(computed, dims)(a, b), 0
+
+
+ad.primitive_jvps[_convolution] = _tangent
+ad.primitive_transposes[_convolution] = _cotangents
+batching.primitive_batchers[_convolution] = _batched
 
 
 def pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
