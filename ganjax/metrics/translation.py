@@ -166,7 +166,8 @@ def of_pairs(
                 "high": high,
                 "better_by": gain / beside if beside else None,
             }
-        about = {"pairs": len(outputs), "direction": held.direction, "values": "[-1, 1]"}
+        values = "[0, 1]" if name == "ssim" else "[-1, 1]"
+        about = {"pairs": len(outputs), "direction": held.direction, "values": values}
         if name == "lpips":
             about["lpips"] = {"network": networks["lpips"].network, "sha256": networks["lpips"].sha256}
         about |= {"colour_map": f"least {best} error", "resamples": RESAMPLES}
@@ -240,7 +241,8 @@ def _distances(name: str, images: Images, targets: Images, networks: Mapping[str
     if name == "psnr":
         return pixels.psnr(images, targets, data_range=2.0)
     if name == "ssim":
-        return pixels.ssim(images, targets, data_range=2.0)
+        # From 0 on, as pixels are in a file: its constants are of intensities, and a shift changes it.
+        return pixels.ssim((images + 1) / 2, (targets + 1) / 2, data_range=1.0)
     colours = (as_channels(each, 3).astype(np.float32) for each in (images, targets))
     return networks["lpips"].distances(*colours).astype(np.float64)
 

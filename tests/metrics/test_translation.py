@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ganjax.metrics import pixels
 from ganjax.metrics.translation import (
     Held,
     as_channels,
@@ -114,6 +115,20 @@ def test_pairs_beside_their_baselines():
     assert again["protocol"]["interval"] == "95 %, bootstrap over 3 groups of pairs"
     assert again["than_identity"]["difference"] == found["l1"]["than_identity"]["difference"]
     assert again["than_identity"]["low"] != found["l1"]["than_identity"]["low"]
+
+
+def test_similarity_is_that_of_the_images_in_their_files():
+    """Of brighter ones and of negatives, where SSIM of values around 0 is another."""
+    inputs = DRAW.integers(0, 256, (4, 12, 12, 3), np.uint8)
+    targets = 255 - inputs
+
+    def scaled(x):
+        return (x / 127.5 - 1).astype(np.float32)
+
+    found = of_pairs(held(scaled(inputs), scaled(targets)), scaled(inputs // 2), {}, ("ssim",))["ssim"]
+    for key, images in (("value", inputs // 2), ("identity", inputs)):
+        assert found[key] == pytest.approx(pixels.ssim(images, targets).mean(), abs=1e-6)
+    assert found["protocol"]["values"] == "[0, 1]"
 
 
 def test_a_perfect_translation_has_no_finite_psnr():
