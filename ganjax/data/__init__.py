@@ -71,8 +71,9 @@ def load(
       resize: how: "crop", the largest centred part of these proportions; "pad", the whole image, and black
         around it (transparent, of four channels); "stretch", the whole image, out of proportion.
       skip_corrupt: of a folder or a prepared copy, what is read in the place of an image that can't be
-        decoded is the next one of the set that can, with its own label; `Dataset.skipped` names it. False:
-        it is an error. Files that are gone or may not be read are errors in any case.
+        decoded is the next one of the set that can (of a share that is held out, or of the rest, the next
+        one there), with its own label; `Dataset.skipped` names it. False: it is an error. Files that are
+        gone or may not be read are errors in any case.
       pair: each image is a pair, as it says, and `image_size` is of a side; `channels` are its own. None: it
         is an image.
       held_out: of a set that has no test split (or none "testA" beside its "trainA", as two domains have),

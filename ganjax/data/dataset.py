@@ -42,6 +42,8 @@ class Dataset:
         from `from_spec` they are known once an example was read.
       resize: how images that were of another size came to this one; see `ganjax.data.load`.
       held_out, held_out_by: what share of the set is its test split, where it has none; likewise.
+      fetch_among: places -> `fetch` as a part of the set that has these is to read them: what is replaced in
+        it is by one of its own. None: no image is ever replaced.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Dataset:
     resize: str = dataclasses.field(default="crop", repr=False)
     held_out: float = dataclasses.field(default=0.0, repr=False)
     held_out_by: str = dataclasses.field(default="", repr=False)
+    fetch_among: Callable[[np.ndarray], Fetch] | None = dataclasses.field(default=None, repr=False)
     _arrays: dict[str, np.ndarray] | None = dataclasses.field(default=None, init=False, repr=False)
     _lock: Any = dataclasses.field(default_factory=threading.Lock, init=False, repr=False)
 
@@ -93,7 +96,7 @@ class Dataset:
                 self._arrays = fetch(np.arange(self.num_examples))
                 for array in self._arrays.values():
                     array.flags.writeable = False
-                self.fetch = None  # it may hold the undecoded set
+                self.fetch = self.fetch_among = None  # they may hold the undecoded set
             return self._arrays
 
     def transform(self, batch: Batch, context: Context) -> Batch:
@@ -151,7 +154,7 @@ def from_spec(spec: Mapping[str, Any], find: Callable[[], Dataset] | None = None
       UsageError: `spec` isn't what `Dataset.spec` gave. In reading, a RunError where what was found is
         another set.
     """
-    of_data = ("fetch", "skipped", "names", *OPTIONS)
+    of_data = ("fetch", "fetch_among", "skipped", "names", *OPTIONS)
     names = [field.name for field in dataclasses.fields(Dataset) if field.init and field.name not in of_data]
     if sorted(spec) != sorted(names):
         raise UsageError(f"dataset metadata with the keys {sorted(spec)}: expected {sorted(names)}")
@@ -214,6 +217,8 @@ def part(dataset: Dataset, places: np.ndarray, split: str) -> Dataset:
       split: what the part is called.
     """
     fetch = dataset.fetch  # and not `read`, which would decode and keep the whole
+    if fetch is not None and dataset.fetch_among is not None:
+        fetch = dataset.fetch_among(places)
     return Dataset(
         dataset.name,
         split,

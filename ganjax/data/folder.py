@@ -1,5 +1,6 @@
 """Images in folders: one folder a class, `train` and `test` folders where there are splits."""
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 
@@ -57,7 +58,7 @@ def load(
             raise unequal(shown(first), shape, shown(chosen), image.shape)
         return place, image
 
-    def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
+    def fetch(stand_ins: StandIns, indices: np.ndarray) -> dict[str, np.ndarray]:
         used = np.array(indices)
 
         def make(number: int) -> np.ndarray:
@@ -74,9 +75,10 @@ def load(
         len(class_names),
         class_names,
         len(paths),
-        fetch,
+        functools.partial(fetch, stand_ins),
         skipped=stand_ins.skipped,
         names=tuple(stem(chosen, roots[split]) for chosen in paths),
+        fetch_among=lambda places: functools.partial(fetch, stand_ins.among(places)),
     )
 
 

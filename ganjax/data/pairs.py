@@ -4,6 +4,7 @@ A set of pairs is a `Dataset` whose images have the channels of both sides, the 
 that is done to an image (it is chosen, resident on a device, cropped, flipped) is done to both sides alike.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from etils import epath
 
 from ganjax.data import folder, images
 from ganjax.data.damage import StandIns
-from ganjax.data.dataset import Dataset
+from ganjax.data.dataset import Dataset, Fetch
 from ganjax.errors import UsageError, shortened
 
 
@@ -47,14 +48,25 @@ def side_by_side(whole: Dataset, pair: Pair, size: tuple[int, int] | None, resiz
             "an even width"
         )
 
-    def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
-        both = whole.read(indices)["image"]
+    def fetch(read: Fetch, indices: np.ndarray) -> dict[str, np.ndarray]:
+        both = read(indices)["image"]
         sides = both[:, :, : width // 2], both[:, :, width // 2 :]
         return {"image": _stacked([(a, b) for a, b in zip(*sides, strict=True)], pair, size, resize)}
 
     shape = (*(size or (height, width // 2)), sum(pair.channels))
-    count, skipped, names = whole.num_examples, whole.skipped, whole.names
-    return Dataset(whole.name, whole.split, shape, 0, (), count, fetch, skipped=skipped, names=names)
+    among = whole.fetch_among
+    return Dataset(
+        whole.name,
+        whole.split,
+        shape,
+        0,
+        (),
+        whole.num_examples,
+        functools.partial(fetch, whole.read),
+        skipped=whole.skipped,
+        names=whole.names,
+        fetch_among=None if among is None else lambda places: functools.partial(fetch, among(places)),
+    )
 
 
 def folder_side_by_side(
@@ -170,13 +182,24 @@ def _of_reader(
                     raise folder.unequal(f"a side of {first}", shape, f"one of {shown}", side.shape)
         return _stacked([(sides[0], sides[1])], pair, size, resize)[0]
 
-    def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
+    def fetch(stand_ins: StandIns, indices: np.ndarray) -> dict[str, np.ndarray]:
         return {"image": images.stack(lambda i: stand_ins.read(fit, int(indices[i])), len(indices), full)}
 
     if size is None:  # so that a size that differs shows before anything is compiled
         for place in np.unique(np.linspace(0, len(names) - 1, folder.PROBED).astype(int)).tolist():
             stand_ins.read(fit, place)
-    return Dataset(name, split, full, 0, (), len(names), fetch, skipped=stand_ins.skipped, names=names)
+    return Dataset(
+        name,
+        split,
+        full,
+        0,
+        (),
+        len(names),
+        functools.partial(fetch, stand_ins),
+        skipped=stand_ins.skipped,
+        names=names,
+        fetch_among=lambda places: functools.partial(fetch, stand_ins.among(places)),
+    )
 
 
 def _stacked(

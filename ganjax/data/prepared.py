@@ -142,7 +142,7 @@ def from_builder(
     if image_shape[2] not in (1, 3, 4):
         raise UsageError(f"{name}: images of {image_shape[2]} channels; expected 1, 3 or 4")
 
-    def fetch(indices: np.ndarray) -> dict[str, np.ndarray]:
+    def fetch(stand_ins: StandIns, indices: np.ndarray) -> dict[str, np.ndarray]:
         places = indices.tolist()
         label = np.zeros(len(places), np.int32)
         with _reading(builder):
@@ -170,8 +170,9 @@ def from_builder(
         num_classes,
         class_names,
         num_examples,
-        fetch,
+        functools.partial(fetch, stand_ins),
         skipped=stand_ins.skipped,
+        fetch_among=lambda places: functools.partial(fetch, stand_ins.among(places)),
     )
 
 

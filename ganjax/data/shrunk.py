@@ -38,7 +38,7 @@ def shrunk(dataset: Dataset, factor: int) -> Dataset:
             return {"image": images}
         return {"image": images, "label": np.concatenate(labels).astype(np.int32)}
 
-    return dataclasses.replace(dataset, image_shape=shape, fetch=fetch)
+    return dataclasses.replace(dataset, image_shape=shape, fetch=fetch, fetch_among=None)
 
 
 def block_means(images: np.ndarray, factor: int) -> np.ndarray:

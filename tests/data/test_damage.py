@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from ganjax.data import Feed, Zip, dataset, load
+from ganjax.data import Feed, Pair, Zip, dataset, load
 from ganjax.errors import RunError, UsageError
 from tests.data.test_folder import values, write
 
@@ -71,6 +71,27 @@ def test_in_a_zip(folder):
     assert len(joined.skipped) == 1  # met as the folder was opened
     joined.sources["a"].read(np.arange(7))
     assert len(joined.skipped) == 3
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_what_stands_in_is_of_the_same_part(tmp_path, paired):
+    """Or held-out images would be trained on, and training images measured."""
+    for i in range(20):
+        for side in "ab":
+            write(tmp_path / side / f"{i:02}.png", 10 * i)
+    options: dict[str, Any] = {"held_out": 0.25, "skip_corrupt": True}
+    options |= {"pair": Pair(str(tmp_path / "b"), (1, 1))} if paired else {}
+    names = {split: load(str(tmp_path / "a"), split=split, **options).names for split in ("train", "test")}
+    for some in names.values():  # the first of each, and those before one of the other part
+        for i in {0} | {k for k, name in enumerate(some) if f"{int(name) + 1:02}" not in some}:
+            if len(some) > 2 and i < len(some) - 1:
+                cut(tmp_path / "a" / f"{some[i]}.png", 45)
+    for split, some in names.items():
+        data = load(str(tmp_path / "a"), split=split, **options)
+        found = data.read(np.arange(data.num_examples))["image"][:, 0, 0, 0] // 10
+        assert {f"{value:02}" for value in found} <= set(some)
+        assert len(set(found)) < len(found)
+        assert data.skipped
 
 
 def test_none_is_whole(tmp_path):
