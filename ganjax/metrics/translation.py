@@ -12,6 +12,7 @@ from ganjax import errors
 from ganjax.data.domains import luma
 from ganjax.gan import Judge, Tree
 from ganjax.metrics import frechet, kernel, pixels, segmentation
+from ganjax.metrics.lpips import over_white
 from ganjax.report.images import to_uint8
 
 RESAMPLES = 10_000  # of the bootstrap
@@ -31,16 +32,12 @@ Images = np.ndarray  # floats [N, H, W, C] in [-1, 1]
 
 
 def as_channels(images: Images, channels: int) -> Images:
-    """Images with so many channels: grey is repeated, colour becomes grey by its luma, an alpha channel is
-    dropped, or added as opaque."""
-    colour = images[..., :3] if images.shape[-1] == 4 else images
+    """Images with 1 or 3 channels: what is transparent is laid over white, as in reading images, grey is
+    repeated, colour becomes grey by its luma."""
+    colour = over_white(images)
     if channels == 1:
         return colour if colour.shape[-1] == 1 else luma(colour)
-    colour = np.repeat(colour, 3, axis=-1) if colour.shape[-1] == 1 else colour
-    if channels == 3:
-        return colour
-    alpha = images[..., 3:] if images.shape[-1] == 4 else np.ones_like(colour[..., :1])
-    return np.concatenate([colour, alpha], axis=-1)
+    return np.repeat(colour, 3, axis=-1) if colour.shape[-1] == 1 else colour
 
 
 def fit_colour_map(
@@ -126,6 +123,23 @@ class Held:
     groups: Sequence[str] | None = None
 
 
+def _as_seen(held: Held) -> Held:
+    """Without alpha channels: all is laid over white, for colours under what is transparent mean nothing."""
+    training = held.training
+
+    def seen() -> tuple[Images, Images]:
+        assert training is not None
+        inputs, targets = training()
+        return over_white(inputs), over_white(targets)
+
+    return dataclasses.replace(
+        held,
+        inputs=over_white(held.inputs),
+        targets=over_white(held.targets),
+        training=None if training is None else seen,
+    )
+
+
 def of_pairs(
     held: Held, outputs: Images, networks: Mapping[str, Any], names: Sequence[str] = OF_PAIRS
 ) -> dict[str, dict[str, Any]]:
@@ -136,6 +150,7 @@ def of_pairs(
     targets by this very metric. `difference` is the mean over the pairs of ours less the baseline's, with its
     95 % interval; `better_by` is the share of the baseline's value by which ours is better.
     """
+    held, outputs = _as_seen(held), over_white(outputs)
     assert held.training is not None
     channels = held.targets.shape[-1]
     training = held.training()
@@ -189,6 +204,7 @@ def of_label_maps(held: Held, outputs: Images, domain: str) -> dict[str, dict[st
       outputs: the translations.
       domain: whose images are the label maps.
     """
+    held, outputs = _as_seen(held), over_white(outputs)
     assert held.training is not None
     drawn = domain == held.direction[-1]
     inputs, targets = (to_uint8(side) for side in held.training())
@@ -256,6 +272,7 @@ def of_sets(
     reduced to 8x8 pixels, and no KID. `fid` and `kid` are over Inception's features, the latter with subsets
     of as many as there are, at most 1,000.
     """
+    held, outputs = _as_seen(held), over_white(outputs)
     sets = {"value": outputs, "inputs": as_channels(held.inputs, held.targets.shape[-1])}
     found: dict[str, dict[str, Any]] = {}
     thumbnails = {key: _thumbnails(images) for key, images in sets.items()}
@@ -351,9 +368,9 @@ def judge(
                 raise errors.RunError("the model answers with NaN; choose an earlier one with --checkpoint=")
             results = of_pairs(each, outputs, networks) if paired else {}
             if cycle:
-                again = samples[f"{direction}to{direction[0]}"]
+                again, given = (over_white(x) for x in (samples[f"{direction}to{direction[0]}"], each.inputs))
                 results["cycle_l1"] = {
-                    "value": float(np.abs(again.astype(np.float64) - each.inputs).mean()),
+                    "value": float(np.abs(again.astype(np.float64) - given).mean()),
                     "protocol": {"samples": len(again), "direction": direction, "values": "[-1, 1]"},
                 }
             results |= of_sets(each, outputs, networks)

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ganjax.data.domains import luma
 from ganjax.metrics import pixels
 from ganjax.metrics.translation import (
     Held,
@@ -32,9 +33,10 @@ def test_channels():
     grey = as_channels(colour, 1)
     np.testing.assert_allclose(grey[..., 0], colour @ np.array([0.299, 0.587, 0.114]), atol=1e-6)
     np.testing.assert_array_equal(as_channels(grey, 3)[..., 2:], grey)
-    four = as_channels(colour, 4)
-    assert (four[..., 3] == 1).all()
-    np.testing.assert_array_equal(as_channels(four, 3), colour)
+    alpha = np.where(colour[..., :1] < 0, np.float32(-1), np.float32(1))
+    four = np.concatenate([colour, alpha], axis=-1)
+    np.testing.assert_array_equal(as_channels(four, 3), np.where(alpha < 0, 1, colour))
+    np.testing.assert_array_equal(as_channels(four, 1), luma(as_channels(four, 3)))
 
 
 def test_an_affine_change_of_colours_is_found():
@@ -137,6 +139,21 @@ def test_a_perfect_translation_has_no_finite_psnr():
     assert found["psnr"]["value"] is None
     assert "than_identity" not in found["psnr"]
     assert found["l1"]["value"] == 0
+
+
+def test_what_is_transparent_is_laid_over_white():
+    """In inputs, outputs and targets: as if the images had been read without their alpha channel."""
+    drawn, alpha = images(8), np.where(images(8, 1) < 0, np.float32(-1), np.float32(1))
+    four = np.concatenate([drawn, alpha], axis=-1)
+    seen = np.where(alpha < 0, np.float32(1), drawn)
+    others, targets = images(8, 4), images(8)
+
+    def measured(inputs, outputs, targets):
+        each = held(inputs, targets)
+        return of_pairs(each, outputs, {}) | of_sets(each, outputs, {})
+
+    assert measured(four, targets[::-1], targets) == measured(seen, targets[::-1], targets)
+    assert measured(targets, four, others) == measured(targets, seen, as_channels(others, 3))
 
 
 def test_sets_beside_the_inputs():
