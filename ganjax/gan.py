@@ -254,6 +254,9 @@ class Judge(NamedTuple):
       conditions: (how many at most) -> what the samples are drawn from, a tree of arrays [n, ...]; None: they
         are drawn from seeds and labels.
       networks: metric -> the network that it needs, "inception" or "lpips", whose weights are the user's.
+      of: (names, how many samples at most, say) -> the judge that measures these alone; of no names, all that
+        can be measured, where `say` is told of what is left out. Raises UsageError, before anything is drawn
+        or compiled, for a name that can't be measured of what there is. None: it measures all at once.
     """
 
     metrics: tuple[str, ...]
@@ -261,6 +264,7 @@ class Judge(NamedTuple):
     verdict: Callable[[Mapping[str, dict[str, Any]]], list[str]] | None = None
     conditions: Callable[[int], Tree] | None = None
     networks: Mapping[str, str] = {}
+    of: Callable[[Sequence[str], int, Callable[[str], None]], "Judge"] | None = None
 
 
 class Experiment(NamedTuple):

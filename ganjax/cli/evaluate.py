@@ -13,6 +13,7 @@ from etils import epath
 from ganjax import members
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
+from ganjax.cli.judging import judged
 from ganjax.cli.measuring import Measurer, numbers, sets_measured
 from ganjax.errors import UsageError
 from ganjax.metrics import suite
@@ -30,7 +31,7 @@ def run(command: Command) -> int:
     if out.suffix != ".json":
         raise UsageError(f"--out={out}: expected a .json")
     start = time.monotonic()
-    measurer = Measurer(run.experiment, flags, _say, _tell())
+    measurer = Measurer(judged(run.experiment, flags, _say), flags, _say, _tell())
     answers: dict[str, Any] = {}
     for checkpoint in workdir.checkpoints_of(run) if flags.checkpoint == "all" else [flags.checkpoint]:
         state, meta = workdir.last_state(run, _say, checkpoint, member=None)

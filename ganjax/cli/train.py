@@ -97,9 +97,10 @@ def _evaluation(
             if command.flags[name].present:
                 raise UsageError(f"--{name} does nothing in --mode=train without --config.evaluate_every=")
         return None, best
-    from ganjax.cli import measuring
+    from ganjax.cli import judging, measuring
 
-    measurer = measuring.Measurer(run.experiment, command.flags, watcher.message, announce=False)
+    experiment = judging.judged(run.experiment, command.flags, watcher.message)
+    measurer = measuring.Measurer(experiment, command.flags, watcher.message, announce=False)
     names = tuple(name for name in measurer.names() if name not in _LISTS)
     workdir.check_metric(command, run.experiment, names)
     first = next((name for name in measuring.BETTER if name in names), None)

@@ -20,6 +20,8 @@ THUMBNAIL = 8  # pixels on a side of what `pixel_kernel_distance` compares
 FITTED = 512  # training images that the colour maps are fitted on, at most
 FITTED_PIXELS = 100_000  # of these, for the least absolute error
 REWEIGHTED = 60  # times, likewise
+FEWEST = 2  # images of a set
+WINDOW = 11  # pixels of SSIM's, on a side
 ERRORS = ("squared", "absolute")
 
 OF_PAIRS = ("l1", "psnr", "ssim", "lpips")
@@ -161,7 +163,7 @@ def of_pairs(
     for name in names:
         if name == "lpips" and "lpips" not in networks:
             continue
-        if name == "ssim" and min(held.targets.shape[1:3]) < 11:  # its window
+        if name == "ssim" and min(held.targets.shape[1:3]) < WINDOW:
             continue
         each = {key: _distances(name, images, held.targets, networks) for key, images in candidates.items()}
         best = (min if LESS_IS_BETTER[name] else max)(ERRORS, key=lambda error: each[error].mean())
@@ -290,8 +292,8 @@ def of_sets(
         if name not in features:
             continue
         few = min(map(len, features[name].values()))
-        if few < 2:
-            raise errors.UsageError(f"{name}: {few} held-out images, and at least 2 are needed")
+        if few < FEWEST:
+            raise errors.UsageError(f"{name}: {few} held-out images, and at least {FEWEST} are needed")
         found[name] = {}
         targets = features[name]["targets"]
         for key in sets:
@@ -330,6 +332,31 @@ def _thumbnails(images: Images) -> np.ndarray:
     return (total / area).reshape(len(images), -1)
 
 
+def _of_direction(
+    held: Held,
+    samples: Mapping[str, np.ndarray],
+    networks: Mapping[str, Any],
+    kinds: Sequence[str],
+    label_maps: str,
+) -> dict[str, dict[str, Any]]:
+    """What was asked for, and can be measured, of one direction's translations."""
+    outputs, direction = samples[held.direction], held.direction
+    pairs, sets = ([kind for kind in some if kind in kinds] for some in (OF_PAIRS, OF_SETS))
+    results = of_pairs(held, outputs, networks, pairs) if pairs else {}
+    if "cycle_l1" in kinds:
+        again, given = (over_white(x) for x in (samples[f"{direction}to{direction[0]}"], held.inputs))
+        results["cycle_l1"] = {
+            "value": float(np.abs(again.astype(np.float64) - given).mean()),
+            "protocol": {"samples": len(again), "direction": direction, "values": "[-1, 1]"},
+        }
+    if min(len(outputs), len(held.targets)) >= FEWEST:
+        results |= of_sets(held, outputs, networks, sets) if sets else {}
+    if set(kinds) & {*OF_MAPS, *OF_PHOTOS}:
+        of_maps = of_label_maps(held, outputs, label_maps)
+        results |= {kind: result for kind, result in of_maps.items() if kind in kinds}
+    return results
+
+
 def judge(
     held: Callable[[int], Mapping[str, Held]],
     conditions: Callable[[int], Tree],
@@ -338,6 +365,8 @@ def judge(
     paired: bool,
     cycle: bool,
     label_maps: str = "",
+    counts: Callable[[], Mapping[str, int]] | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> Judge:
     """The `Judge` of an experiment that translates.
 
@@ -348,6 +377,8 @@ def judge(
       paired: the held-out images are pairs: their distances from the targets are measured.
       label_maps: of pairs, the domain whose images are label maps; none: no domain's are.
       cycle: samples have what comes back, whose distance from the input is measured: "cycle_l1".
+      counts: gives how many images are held out, by domain, without reading them; None: that is not known.
+      size: (H, W) of the images; likewise.
     """
     kinds = [*(OF_PAIRS if paired else ()), *(["cycle_l1"] if cycle else []), *OF_SETS]
     if label_maps:
@@ -357,27 +388,41 @@ def judge(
     def named(kind: str, direction: str) -> str:
         return f"{kind}_{direction}" if several else kind
 
-    def results(
-        samples: Mapping[str, np.ndarray], labels: None, networks: Mapping[str, Any]
-    ) -> dict[str, dict[str, Any]]:
-        del labels
-        found: dict[str, dict[str, Any]] = {}
-        for direction, each in held(len(next(iter(samples.values())))).items():
-            outputs = samples[direction]
+    kind_of = {named(kind, direction): kind for direction in directions for kind in kinds}
+
+    def results_of(names: Sequence[str]) -> Callable[..., dict[str, dict[str, Any]]]:
+        def results(
+            samples: Mapping[str, np.ndarray], labels: None, networks: Mapping[str, Any]
+        ) -> dict[str, dict[str, Any]]:
+            del labels
             if not all(np.isfinite(images).all() for images in samples.values()):
                 raise errors.RunError("the model answers with NaN; choose an earlier one with --checkpoint=")
-            results = of_pairs(each, outputs, networks) if paired else {}
-            if cycle:
-                again, given = (over_white(x) for x in (samples[f"{direction}to{direction[0]}"], each.inputs))
-                results["cycle_l1"] = {
-                    "value": float(np.abs(again.astype(np.float64) - given).mean()),
-                    "protocol": {"samples": len(again), "direction": direction, "values": "[-1, 1]"},
-                }
-            results |= of_sets(each, outputs, networks)
-            if label_maps:
-                results |= of_label_maps(each, outputs, label_maps)
-            found |= {named(kind, direction): result for kind, result in results.items()}
-        return found
+            found: dict[str, dict[str, Any]] = {}
+            for direction, each in held(len(next(iter(samples.values())))).items():
+                wanted = [kind for kind in kinds if named(kind, direction) in names]
+                some = _of_direction(each, samples, networks, wanted, label_maps)
+                found |= {named(kind, direction): result for kind, result in some.items()}
+            return found
+
+        return results
+
+    def of(names: Sequence[str], most: int, say: Callable[[str], None]) -> Judge:
+        few = min([most, *(() if counts is None else counts().values())])
+        cannot: dict[str, str] = {}
+        if few < FEWEST:
+            why = f"a set has at least {FEWEST} images, and {few} of those held out would be measured"
+            cannot |= dict.fromkeys(OF_SETS, why)
+        if paired and size is not None and min(size[:2]) < WINDOW:
+            cannot["ssim"] = f"its window has {WINDOW}x{WINDOW} pixels, and images have {size[0]}x{size[1]}"
+        for name in names:
+            if kind_of[name] in cannot:
+                raise errors.UsageError(f"--metrics={name}: {cannot[kind_of[name]]}")
+        if not names:
+            for why in dict.fromkeys(cannot.values()):
+                left_out = [kind for kind, reason in cannot.items() if reason == why]
+                say(f"{', '.join(left_out)}: left out, for {why}")
+            names = [name for name, kind in kind_of.items() if kind not in cannot]
+        return made._replace(metrics=tuple(names), results=results_of(names))
 
     def verdict(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
         against = []
@@ -393,10 +438,12 @@ def judge(
                 against.append(f"{name}: the translations are no nearer to the targets than their inputs are")
         return against
 
-    return Judge(
-        tuple(named(kind, direction) for direction in directions for kind in kinds),
-        results,
+    made = Judge(
+        tuple(kind_of),
+        results_of(tuple(kind_of)),
         verdict,
         conditions,
-        {named(kind, d): network for d in directions for kind, network in NETWORKS.items() if kind in kinds},
+        {name: NETWORKS[kind] for name, kind in kind_of.items() if kind in NETWORKS},
+        of,
     )
+    return made

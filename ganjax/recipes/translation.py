@@ -326,6 +326,8 @@ class PairedRecipe(TranslationRecipe):
                 paired=True,
                 cycle=False,
                 label_maps=self.label_map,
+                counts=lambda: nothing_held_out(0) if test is None else {source: test.num_examples},
+                size=size,
             ),
         )
 
@@ -457,5 +459,6 @@ class CycleRecipe(TranslationRecipe):
                 list(directions.values()),
                 paired=False,
                 cycle=True,
+                counts=lambda: nothing_held_out(0) if none_held else counts,
             ),
         )

@@ -100,6 +100,10 @@ def test_evaluate_says_how_far_baselines_are(run, paired):
     answer = run(f"--workdir={paired / 'run'}", "--mode=evaluate", "--metrics=fid")
     assert answer.code == 2
     assert "--metrics=fid: it needs the FID Inception" in answer.err
+    answer = run(f"--workdir={paired / 'run'}", "--mode=evaluate", "--num_samples=1")
+    assert answer.code == 0, answer.err
+    assert set(json.loads(answer.out)) == {"l1", "psnr", "ssim", "verdict"}
+    assert "pixel_kernel_distance, fid, kid: left out, for a set has at least 2 images" in answer.err
 
 
 @pytest.mark.parametrize(
@@ -112,6 +116,10 @@ def test_evaluate_says_how_far_baselines_are(run, paired):
         (("--mode=translate", "--input=A", "--out=A"), "--out=A: the images lie there themselves"),
         (("--mode=translate", "--input=A", "--target=run/samples"), "--target=run/samples: no image there"),
         (("--mode=translate", "--input=A", "--steps=3"), "--steps does nothing in --mode=translate"),
+        (
+            ("--mode=evaluate", "--num_samples=1", "--metrics=l1,pixel_kernel_distance"),
+            "--metrics=pixel_kernel_distance: a set has at least 2 images, and 1 of those held out",
+        ),
         (("--mode=sample",), "--mode=sample: this model draws from what it is given"),
         (("--mode=export",), "--mode=export: this model draws from what it is given"),
     ],

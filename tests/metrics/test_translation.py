@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ganjax.data.domains import luma
+from ganjax.errors import UsageError
 from ganjax.metrics import pixels
 from ganjax.metrics.translation import (
     Held,
@@ -188,6 +189,47 @@ def test_the_judge():
     both = judge(lambda most: {}, lambda most: None, ["AtoB", "BtoA"], paired=False, cycle=True)
     assert "fid_BtoA" in both.metrics
     assert both.networks["kid_AtoB"] == "inception"
+
+
+def test_the_judge_measures_what_is_asked_for(monkeypatch):
+    """And says before anything is drawn what it can't measure of so few images."""
+    inputs = images(1)
+    few = judge(
+        lambda most: {"AtoB": held(inputs, inputs)},
+        lambda most: None,
+        ["AtoB"],
+        paired=True,
+        cycle=False,
+        counts=lambda: {"A": 1},
+        size=(8, 12),
+    )
+    told = []
+    assert few.of is not None
+    rest = few.of((), 100, told.append)
+    assert rest.metrics == ("l1", "psnr", "lpips")
+    assert told == [
+        "pixel_kernel_distance, fid, kid: left out, for a set has at least 2 images, and 1 of those held out "
+        "would be measured",
+        "ssim: left out, for its window has 11x11 pixels, and images have 8x12",
+    ]
+    assert set(rest.results({"AtoB": inputs}, None, {})) == {"l1", "psnr"}
+    assert few.of(("l1",), 100, told.append).metrics == ("l1",)
+    assert len(told) == 2
+    with pytest.raises(UsageError, match=r"^--metrics=kid: a set has at least 2 images, and 1 of those"):
+        few.of(("l1", "kid"), 100, told.append)
+
+    def never(*arguments):
+        raise AssertionError("it was not asked for")
+
+    inputs = images()
+    both = {direction: Held(direction, inputs, inputs) for direction in ("AtoB", "BtoA")}
+    made = judge(lambda most: both, lambda most: None, list(both), paired=False, cycle=True)
+    monkeypatch.setattr("ganjax.metrics.translation.of_sets", never)
+    assert made.of is not None
+    alone = made.of(("cycle_l1_BtoA",), 100, told.append)
+    samples = {"AtoB": inputs, "BtoA": inputs, "AtoBtoA": inputs, "BtoAtoB": inputs + 0.5}
+    found = alone.results(samples, None, {})
+    assert {name: result["value"] for name, result in found.items()} == {"cycle_l1_BtoA": pytest.approx(0.5)}
 
 
 def test_label_maps(monkeypatch):
