@@ -257,6 +257,9 @@ class Judge(NamedTuple):
       of: (names, how many samples at most, say) -> the judge that measures these alone; of no names, all that
         can be measured, where `say` is told of what is left out. Raises UsageError, before anything is drawn
         or compiled, for a name that can't be measured of what there is. None: it measures all at once.
+      better: those that can say which checkpoint is the best, and whether less ("min") or more ("max") is
+        better. The first that is measured does, where nothing else is asked for; before those that the
+        command line knows of any judge.
     """
 
     metrics: tuple[str, ...]
@@ -265,6 +268,7 @@ class Judge(NamedTuple):
     conditions: Callable[[int], Tree] | None = None
     networks: Mapping[str, str] = {}
     of: Callable[[Sequence[str], int, Callable[[str], None]], "Judge"] | None = None
+    better: Mapping[str, str] = {}
 
 
 class Experiment(NamedTuple):

@@ -103,9 +103,11 @@ def _evaluation(
     measurer = measuring.Measurer(experiment, command.flags, watcher.message, announce=False)
     names = tuple(name for name in measurer.names() if name not in _LISTS)
     workdir.check_metric(command, run.experiment, names)
-    first = next((name for name in measuring.BETTER if name in names), None)
+    own = experiment.judge
+    better = {**(own.better if own is not None else {}), **measuring.BETTER}
+    first = next((name for name in better if name in names), None)
     if best is None and first is not None:
-        best = Best.parse(f"{first}:{measuring.BETTER[first]}")
+        best = Best.parse(f"{first}:{better[first]}")
 
     def measure(index: int, state: Any, step: int) -> Mapping[str, float]:
         results = measurer.measure(index, state, step)

@@ -28,6 +28,9 @@ OF_PAIRS = ("l1", "psnr", "ssim", "lpips")
 OF_PHOTOS = ("segmenter_pixel_accuracy", "segmenter_class_accuracy", "segmenter_class_iou")
 OF_MAPS = ("label_pixel_accuracy", "label_class_accuracy", "label_class_iou")
 OF_SETS = ("pixel_kernel_distance", "fid", "kid")
+# By which the best checkpoint is kept, the first of these that is measured; of all less is better.
+BEST_OF_PAIRS = ("lpips", "l1")
+BEST_OF_SETS = ("kid", "fid", "pixel_kernel_distance")
 NETWORKS = {"lpips": "lpips", "fid": "inception", "kid": "inception"}
 LESS_IS_BETTER = {"l1": True, "psnr": False, "ssim": False, "lpips": True}
 Images = np.ndarray  # floats [N, H, W, C] in [-1, 1]
@@ -357,6 +360,17 @@ def _of_direction(
     return results
 
 
+def _mean_over(results: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The mean of a metric over directions, by which a model that has several is told from another."""
+    values = {direction: result["value"] for direction, result in results.items()}
+    each = {direction: result["protocol"] for direction, result in results.items()}
+    return {
+        "value": float(np.mean(list(values.values()))),
+        "by_direction": values,
+        "protocol": {"mean_over": list(results), "by_direction": each},
+    }
+
+
 def judge(
     held: Callable[[int], Mapping[str, Held]],
     conditions: Callable[[int], Tree],
@@ -373,7 +387,8 @@ def judge(
     Args:
       held: (how many at most) -> direction -> what is held out.
       conditions: (likewise) -> the images to translate, as `Gan.sample` takes them.
-      directions: as in "AtoB". Where there are two, a result's name has its direction behind it: "fid_AtoB".
+      directions: as in "AtoB". Where there are two, a result's name has its direction behind it, "fid_AtoB",
+        and of sets the mean over both is there too, "fid".
       paired: the held-out images are pairs: their distances from the targets are measured.
       label_maps: of pairs, the domain whose images are label maps; none: no domain's are.
       cycle: samples have what comes back, whose distance from the input is measured: "cycle_l1".
@@ -389,6 +404,8 @@ def judge(
         return f"{kind}_{direction}" if several else kind
 
     kind_of = {named(kind, direction): kind for direction in directions for kind in kinds}
+    means = OF_SETS if several else ()
+    kind_of |= {kind: kind for kind in means}
 
     def results_of(names: Sequence[str]) -> Callable[..., dict[str, dict[str, Any]]]:
         def results(
@@ -399,10 +416,22 @@ def judge(
                 raise errors.RunError("the model answers with NaN; choose an earlier one with --checkpoint=")
             found: dict[str, dict[str, Any]] = {}
             for direction, each in held(len(next(iter(samples.values())))).items():
-                wanted = [kind for kind in kinds if named(kind, direction) in names]
+                wanted = [
+                    kind
+                    for kind in kinds
+                    if named(kind, direction) in names or (kind in means and kind in names)
+                ]
                 some = _of_direction(each, samples, networks, wanted, label_maps)
                 found |= {named(kind, direction): result for kind, result in some.items()}
-            return found
+            for kind in means:
+                each = {
+                    direction: found[name]
+                    for direction in directions
+                    if (name := f"{kind}_{direction}") in found
+                }
+                if len(each) == len(directions):
+                    found[kind] = _mean_over(each)
+            return {name: result for name, result in found.items() if name in names}
 
         return results
 
@@ -445,5 +474,6 @@ def judge(
         conditions,
         {name: NETWORKS[kind] for name, kind in kind_of.items() if kind in NETWORKS},
         of,
+        dict.fromkeys(BEST_OF_PAIRS if paired else BEST_OF_SETS, "min"),
     )
     return made

@@ -51,13 +51,21 @@ def trained(folder: pathlib.Path, name: str, *settings: str) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def paired(tmp_path_factory) -> pathlib.Path:
-    return trained(tmp_path_factory.mktemp("paired"), "pix2pix_emoji", "stages=1", "held_out_by=")
+    settings = ("stages=1", "held_out_by=", "evaluate_every=1")
+    return trained(tmp_path_factory.mktemp("paired"), "pix2pix_emoji", *settings)
 
 
 def test_pictures_while_it_trains(paired):
     """Of each of two held-out inputs the input, the output and the target."""
     sheet = opened(paired / "run/samples/00000001.png")
     assert sheet.size == (3 * 50 + 2, 2 * 50 + 2)
+
+
+def test_the_best_checkpoint_is_kept(paired):
+    """Without being asked to: by a metric of the judge."""
+    meta = json.loads(next((paired / "run/checkpoints").rglob("meta*/metadata")).read_text())
+    assert meta["keep_best"] == "l1:min"
+    assert "l1" in meta["metrics"]
 
 
 def test_names_sizes_and_alpha_are_kept(run, paired, tmp_path):

@@ -232,6 +232,27 @@ def test_the_judge_measures_what_is_asked_for(monkeypatch):
     assert {name: result["value"] for name, result in found.items()} == {"cycle_l1_BtoA": pytest.approx(0.5)}
 
 
+def test_the_mean_over_directions_says_which_model_is_the_best():
+    a, b = images(), images(low=0.5)
+    both = {"AtoB": Held("AtoB", a, b), "BtoA": Held("BtoA", b, a)}
+    made = judge(lambda most: both, lambda most: None, list(both), paired=False, cycle=True)
+    assert next(iter(made.better)) == "kid"
+    assert set(made.better) <= set(made.metrics)
+    assert made.networks["kid"] == "inception"
+    samples = {"AtoB": b[::-1], "BtoA": b, "AtoBtoA": a, "BtoAtoB": b}
+    found = made.results(samples, None, {})
+    name = "pixel_kernel_distance"
+    assert found[name]["value"] == pytest.approx(
+        (found[f"{name}_AtoB"]["value"] + found[f"{name}_BtoA"]["value"]) / 2
+    )
+    assert made.of is not None
+    alone = made.of((name,), 100, print).results(samples, None, {})
+    assert set(alone) == {name}
+    assert alone[name]["value"] == found[name]["value"]
+    pairs = judge(lambda most: {}, lambda most: None, ["AtoB"], paired=True, cycle=False)
+    assert list(pairs.better) == ["lpips", "l1"]
+
+
 def test_label_maps(monkeypatch):
     """A network stands in for the one that is trained, and finds the class in the photo's first channel."""
 
