@@ -76,5 +76,32 @@ def kernel_distance(
     return KernelDistance(float(np.mean(values)), float(np.std(values)))
 
 
+def resampled_distances(
+    features: np.ndarray, real_features: np.ndarray, counts: np.ndarray, real_counts: np.ndarray
+) -> np.ndarray:
+    """The kernel distance of sets that are drawn from two with replacement: float64 [R].
+
+    Each is the unbiased estimate, without the pairs of a row and itself, however often it was drawn: they'd
+    say that a set is like itself. The kernel is computed once for all draws.
+
+    Args:
+      features, real_features: as `kernel_distance` has them.
+      counts: [R, N], how often each row is in a draw. Where one row alone is, the answer is NaN.
+      real_counts: [R, M].
+    """
+    x, y = (np.asarray(rows, np.float64) for rows in (features, real_features))
+    w, v = (np.asarray(drawn, np.float64) for drawn in (counts, real_counts))
+
+    def within(rows: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        kernel = _kernel(rows, rows)
+        np.fill_diagonal(kernel, 0)
+        with np.errstate(invalid="ignore"):
+            pairs = drawn.sum(axis=1) ** 2 - (drawn**2).sum(axis=1)
+            return ((drawn @ kernel) * drawn).sum(axis=1) / pairs
+
+    between = ((w @ _kernel(x, y)) * v).sum(axis=1) / (w.sum(axis=1) * v.sum(axis=1))
+    return within(x, w) + within(y, v) - 2 * between
+
+
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x @ y.T / x.shape[1] + 1) ** 3

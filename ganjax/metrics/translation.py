@@ -4,12 +4,13 @@ of targets; beside what the input itself and the best change of its colours woul
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ganjax import errors
 from ganjax.data.domains import luma
+from ganjax.data.sampling import spread
 from ganjax.gan import Judge, Tree
 from ganjax.metrics import frechet, kernel, pixels, segmentation
 from ganjax.metrics.lpips import over_white
@@ -20,6 +21,10 @@ THUMBNAIL = 8  # pixels on a side of what `pixel_kernel_distance` compares
 FITTED = 512  # training images that the colour maps are fitted on, at most
 FITTED_PIXELS = 100_000  # of these, for the least absolute error
 REWEIGHTED = 60  # times, likewise
+SUBSET = 1000  # images in a subset of a kernel distance, as in the KID; or all there are
+RESAMPLED = 1000  # images of a set at most, where sets are resampled, and
+SET_RESAMPLES = 1000  # so often
+FEWEST_RESAMPLED = 5  # images or groups; of fewer no interval is told
 FEWEST = 2  # images of a set
 WINDOW = 11  # pixels of SSIM's, on a side
 ERRORS = ("squared", "absolute")
@@ -276,6 +281,12 @@ def of_sets(
     `pixel_kernel_distance` needs no network: it is the kernel distance of `ganjax.metrics.kernel` over images
     reduced to 8x8 pixels, and no KID. `fid` and `kid` are over Inception's features, the latter with subsets
     of as many as there are, at most 1,000.
+
+    Of both kernel distances `than_inputs` has the `difference` of ours from the inputs' and its 95 %
+    interval, by a bootstrap over images, at most 1,000 of them: an input goes with its translation and, of
+    pairs, with its target. Their `std` is that over subsets; where a subset is a whole set, so that all are
+    alike, it is the bootstrap's standard error, which is too large rather than too small where two sets are
+    hardly apart. Of fewer than five images, or groups of pairs, neither is told.
     """
     held, outputs = _as_seen(held), over_white(outputs)
     sets = {"value": outputs, "inputs": as_channels(held.inputs, held.targets.shape[-1])}
@@ -305,7 +316,7 @@ def of_sets(
                 (mean, cov), (mean2, cov2) = moments
                 found[name][key] = frechet.frechet_distance(mean, cov, mean2, cov2)
             else:
-                distance = kernel.kernel_distance(features[name][key], targets)
+                distance = kernel.kernel_distance(features[name][key], targets, subset_size=SUBSET)
                 found[name] |= {key: distance.value, f"{key}_std": distance.std}
         about: dict[str, Any] = {
             "direction": held.direction,
@@ -317,9 +328,64 @@ def of_sets(
         else:
             about |= networks["inception"].about
         if name != "fid":
-            about |= {"subsets": 100, "subset_size": min(1000, few)}
+            about |= {"subsets": 100, "subset_size": min(SUBSET, few)}
+            ours, inputs = (features[name][key] for key in sets)
+            again = _resampled(held, ours, inputs, targets)
+            if few <= SUBSET:
+                found[name] |= {f"{key}_std": None if again is None else again.std[key] for key in sets}
+                about["std"] = "of the bootstrap"
+            if again is not None:
+                found[name]["than_inputs"] = again.than_inputs
+                about |= again.about
         found[name]["protocol"] = about
     return found
+
+
+class _Resampled(NamedTuple):
+    """What a bootstrap says of kernel distances."""
+
+    than_inputs: dict[str, float]
+    std: dict[str, float]
+    about: dict[str, Any]
+
+
+def _resampled(held: Held, ours: np.ndarray, inputs: np.ndarray, targets: np.ndarray) -> _Resampled | None:
+    """How sure the kernel distances of translations and of inputs from the targets are, and their difference.
+
+    Args:
+      held: what they are of.
+      ours, inputs, targets: features; those of the first two are of the same images.
+    Returns:
+      None where there are too few to be drawn from.
+    """
+    draw = np.random.default_rng(0)
+    here, there = (spread(len(rows), RESAMPLED) for rows in (ours, targets))
+    of = np.arange(len(here)) if held.groups is None else np.unique(held.groups, return_inverse=True)[1][here]
+    units = len(np.unique(of))
+    if min(units, len(there)) < FEWEST_RESAMPLED:
+        return None
+
+    def drawn(count: int) -> np.ndarray:
+        """How often each of so many is drawn: [1 + R, count], at first each once."""
+        times = (np.bincount(draw.integers(count, size=count), minlength=count) for _ in range(SET_RESAMPLES))
+        return np.stack([np.ones(count, int), *times])
+
+    counts = drawn(of.max() + 1)[:, of]
+    paired = held.training is not None and len(ours) == len(targets)
+    target_counts = counts if paired else drawn(len(there))
+    again = {
+        key: kernel.resampled_distances(rows[here], targets[there], counts, target_counts)
+        for key, rows in (("value", ours), ("inputs", inputs))
+    }
+    difference = again["value"] - again["inputs"]
+    low, high = np.nanpercentile(difference[1:], [2.5, 97.5]).tolist()
+    over = "pairs" if paired else "images"
+    over = over if held.groups is None else f"{units} groups of {over}"
+    return _Resampled(
+        {"difference": float(difference[0]), "low": low, "high": high},
+        {key: float(np.nanstd(values[1:])) for key, values in again.items()},
+        {"interval": f"95 %, bootstrap over {over}", "resamples": SET_RESAMPLES, "resampled": len(here)},
+    )
 
 
 def _thumbnails(images: Images) -> np.ndarray:
@@ -463,8 +529,13 @@ def judge(
                 less = LESS_IS_BETTER[name.partition("_")[0]]
                 if beside["high"] >= 0 if less else beside["low"] <= 0:
                     against.append(f"{name}: it is not better than {what}, at 95 %")
-            if "inputs" in result and result["value"] >= result["inputs"]:
-                against.append(f"{name}: the translations are no nearer to the targets than their inputs are")
+            beside = result.get("than_inputs")
+            further = "inputs" in result and result["value"] >= result["inputs"]
+            if further if beside is None else beside["high"] >= 0:
+                sure = "" if beside is None else ", at 95 %"
+                against.append(
+                    f"{name}: the translations are no nearer to the targets than their inputs are{sure}"
+                )
         return against
 
     made = Judge(

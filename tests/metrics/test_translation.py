@@ -167,6 +167,39 @@ def test_sets_beside_the_inputs():
     assert abs(result["value"]) < result["inputs"] / 20
     assert result["protocol"]["features"] == "8x8 pixels, no network"
     assert result["protocol"]["subset_size"] == 12
+    assert result["than_inputs"]["high"] < 0
+    assert 0.1 * result["inputs"] > result["inputs_std"] > 1e-3
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_interval_of_the_distance_of_sets(paired):
+    """Is as wide as such differences vary for other images of the same kind, and so is the standard error."""
+    draw = np.random.default_rng(2)
+
+    def other():
+        inputs = draw.normal(0, 0.3, (40, 2, 2, 3)).clip(-1, 1)
+        targets = (draw.normal(0.4, 0.2, (40, 2, 2, 3)) + (0.3 * inputs if paired else 0)).clip(-1, 1)
+        each = dataclasses.replace(held(inputs, targets), **({} if paired else {"training": None}))
+        return of_sets(each, 0.9 * inputs + 0.05, {})["pixel_kernel_distance"]
+
+    found = [other() for _ in range(25)]
+    differences = [each["value"] - each["inputs"] for each in found]
+    for each, difference in zip(found, differences, strict=True):
+        assert each["than_inputs"]["difference"] == pytest.approx(difference)
+    assert found[0]["protocol"]["interval"] == f"95 %, bootstrap over {'pairs' if paired else 'images'}"
+    widths = [(each["than_inputs"]["high"] - each["than_inputs"]["low"]) / 3.92 for each in found]
+    assert np.mean(widths) == pytest.approx(np.std(differences), rel=0.4)
+    for key in ("value", "inputs"):
+        deviations = [each[f"{key}_std"] for each in found]
+        assert np.mean(deviations) == pytest.approx(np.std([each[key] for each in found]), rel=0.4)
+
+
+def test_too_few_images_for_an_interval():
+    result = of_sets(held(images(4), images(4)), images(4), {})["pixel_kernel_distance"]
+    assert "than_inputs" not in result
+    assert result["value_std"] is None
+    groups = dataclasses.replace(held(images(), images()), groups=list("aabbcc"))
+    assert "than_inputs" not in of_sets(groups, images(), {})["pixel_kernel_distance"]
 
 
 def test_the_judge():
