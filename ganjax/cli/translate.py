@@ -105,13 +105,15 @@ def tasks_of(path: epath.Path, flag: str = "input") -> list[Task]:
     found = folder.below(path)
     if not found:
         raise folder.no_images(path)
-    stems = [folder.stem(each, path) for each in found]
-    # Two of one name, as a.png and a.jpg, keep their endings.
-    counts = collections.Counter(stems)
-    names = [
-        stem if counts[stem] == 1 else each.relative_to(path).as_posix()
-        for each, stem in zip(found, stems, strict=True)
-    ]
+    names, whole = [folder.stem(each, path) for each in found], []
+    # Two of one name, as a.png and a.jpg, keep their endings. So does a.jpg.png, if it then has the name of one
+    # of them.
+    while names != whole:
+        counts, whole = collections.Counter(names), names
+        names = [
+            name if counts[name] == 1 else each.relative_to(path).as_posix()
+            for each, name in zip(found, names, strict=True)
+        ]
     return [Task(each, name) for each, name in zip(found, names, strict=True)]
 
 

@@ -177,6 +177,9 @@ def test_names_of_inputs(tmp_path):
     tasks = translate.tasks_of(tmp_path)
     assert [task.name for task in tasks] == ["a.bmp", "a.png", "b/c"]
     assert [task.name for task in translate.tasks_of(tmp_path / "a.png")] == ["a"]
+    Image.new("L", (2, 2)).save(tmp_path / "a.bmp.png")
+    names = [task.name for task in translate.tasks_of(tmp_path)]
+    assert names == ["a.bmp", "a.bmp.png", "a.png", "b/c"]
     assert translate.sheet_name(tasks) == "comparison.png"
     assert translate.sheet_name([tasks[0]._replace(name="comparison")]) == "comparison_.png"
     (tmp_path / "none").mkdir()
