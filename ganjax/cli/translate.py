@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -65,7 +65,7 @@ def run(command: Command, channels: Mapping[str, tuple[int, int]], multiple: int
     sampler = Sampler(run.experiment.stages[meta["stage"]].gan, chunk=1)
 
     source, given = direction[0], channels[direction][0]
-    examples: list[list[np.ndarray]] = []
+    examples: list[list[np.ndarray | None]] = []
     began = time.monotonic()
     with Progress(len(tasks), label="image") as progress:
         for done, task in enumerate(tasks, 1):
@@ -81,8 +81,9 @@ def run(command: Command, channels: Mapping[str, tuple[int, int]], multiple: int
             result = found[direction]
             pictures.save_png(out / f"{task.name}.png", with_alpha(result, alpha))
             if len(examples) < SHEET:
-                row = [image, result]
-                row += [read(targets[task.name], 3)[0]] if task.name in targets else []
+                row: list[np.ndarray | None] = [image, result]
+                if targets:  # or what comes back would stand in the place of the target that others have
+                    row.append(read(targets[task.name], 3)[0] if task.name in targets else None)
                 row += [x for name, x in found.items() if name != direction]
                 examples.append(row)
             progress.update(done, done / max(time.monotonic() - began, 1e-9))
@@ -164,17 +165,13 @@ def pad(image: np.ndarray, multiple: int, least: int = 1) -> tuple[np.ndarray, t
     return np.pad(image, (*pads, (0, 0)), mode="reflect"), (crop[0], crop[1])
 
 
-def comparison(examples: list[list[np.ndarray]]) -> np.ndarray:
-    """A sheet, a row an example: its input, its output and what else there is, each fitted into a cell."""
-    side = min(CELL, max(max(image.shape[:2]) for row in examples for image in row))
-    columns = max(map(len, examples))
+def comparison(examples: Sequence[Sequence[np.ndarray | None]]) -> np.ndarray:
+    """A sheet, a row an example: its input, its output and what else there is, each fitted into a cell; None
+    is a blank one. Rows are of one length."""
+    side = min(CELL, max(max(image.shape[:2]) for row in examples for image in row if image is not None))
     blank = np.full((side, side, 3), 255, np.uint8)
-    cells = [
-        cell
-        for row in examples
-        for cell in [*(_in_cell(image, side) for image in row), *[blank] * (columns - len(row))]
-    ]
-    return pictures.grid(np.stack(cells), columns)
+    cells = [blank if image is None else _in_cell(image, side) for row in examples for image in row]
+    return pictures.grid(np.stack(cells), len(examples[0]))
 
 
 def _in_cell(image: np.ndarray, side: int) -> np.ndarray:

@@ -170,6 +170,14 @@ def test_padding_is_cut_off_again(size, multiple, least, padded):
         np.testing.assert_array_equal(wide[below, crop[1]], image[-2])
 
 
+def test_an_example_without_a_target_leaves_its_place_blank():
+    shades = [np.full((8, 8, 3), shade, np.uint8) for shade in (10, 50, 100, 200)]
+    sheet = translate.comparison([shades, [*shades[:2], None, shades[3]]])
+    height, width = sheet.shape[0] // 2, sheet.shape[1] // 4
+    cells = [sheet[height + height // 2, column * width + width // 2, 0] for column in range(4)]
+    assert cells == [10, 50, 255, 200]
+
+
 def test_names_of_inputs(tmp_path):
     for name in ("a.png", "a.bmp", "b/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
