@@ -15,7 +15,7 @@ from etils import epath
 from ganjax.cli import workdir
 from ganjax.cli.command import Command
 from ganjax.data import folder, images
-from ganjax.errors import RunError, UsageError, nearest, shortened
+from ganjax.errors import RunError, UsageError, shortened
 from ganjax.report import images as pictures
 from ganjax.report.progress import Progress
 from ganjax.sampling import Sampler
@@ -49,10 +49,11 @@ def run(command: Command, channels: Mapping[str, tuple[int, int]], multiple: int
     flags = command.flags
     direction = flags.direction or next(iter(channels))
     if direction not in channels:
-        raise UsageError(f"--direction={shortened(direction)}: this model has {nearest(direction, channels)}")
+        raise UsageError(f"--direction={shortened(direction)}: this model has {' and '.join(channels)} alone")
     if not flags.input:
         raise UsageError("--input=FILE|FOLDER is missing: what is to be translated")
-    tasks = tasks_of(epath.Path(flags.input).expanduser())
+    given = epath.Path(flags.input).expanduser()
+    tasks = tasks_of(given)
     targets = targets_of(flags.target, tasks) if flags.target else {}
     run = workdir.open_run(command)
     out = epath.Path(flags.out or run.folder / "translated").expanduser()
@@ -60,16 +61,20 @@ def run(command: Command, channels: Mapping[str, tuple[int, int]], multiple: int
         raise UsageError(f"--out={out}: expected a folder, in which translations keep their images' names")
     if any(os.path.realpath(task.path) == os.path.realpath(out / f"{task.name}.png") for task in tasks):
         raise UsageError(f"--out={out}: the images lie there themselves; name another folder")
+    if given.is_dir() and _lies_in(out, given):
+        raise UsageError(
+            f"--out={out}: it lies in --input, and would be translated too the next time; name another folder"
+        )
     state, meta = workdir.last_state(run, _say, flags.checkpoint)
     state = jax.device_put(state.replace(opt_state={}))  # once for all images
     sampler = Sampler(run.experiment.stages[meta["stage"]].gan, chunk=1)
 
-    source, given = direction[0], channels[direction][0]
+    source, depth = direction[0], channels[direction][0]
     examples: list[list[np.ndarray | None]] = []
     began = time.monotonic()
     with Progress(len(tasks), label="image") as progress:
         for done, task in enumerate(tasks, 1):
-            image, alpha = read(task.path, given)
+            image, alpha = read(task.path, depth)
             padded, crop = pad(image, multiple, least)
             answer = sampler(state, [0], conditions={source: to_float(padded)[None]})
             if not all(np.isfinite(x).all() for x in answer.values()):
@@ -93,6 +98,12 @@ def run(command: Command, channels: Mapping[str, tuple[int, int]], multiple: int
     return 0
 
 
+def _lies_in(path: epath.Path, around: epath.Path) -> bool:
+    """Whether it is the folder, or within it, wherever links lead."""
+    inner, outer = (os.path.realpath(each) for each in (path, around))
+    return inner == outer or inner.startswith(outer.rstrip(os.sep) + os.sep)
+
+
 def tasks_of(path: epath.Path, flag: str = "input") -> list[Task]:
     """The images in a file or a folder, and in the folders in it, by name.
 
@@ -107,8 +118,8 @@ def tasks_of(path: epath.Path, flag: str = "input") -> list[Task]:
     if not found:
         raise folder.no_images(path)
     names, whole = [folder.stem(each, path) for each in found], []
-    # Two of one name, as a.png and a.jpg, keep their endings. So does a.jpg.png, if it then has the name of one
-    # of them.
+    # Two of one name, as a.png and a.jpg, keep their endings; and a.jpg.png does, if it then has the name of
+    # one of them.
     while names != whole:
         counts, whole = collections.Counter(names), names
         names = [
@@ -124,7 +135,7 @@ def targets_of(path: str, tasks: list[Task]) -> dict[str, epath.Path]:
     Raises:
       UsageError: there is none for any.
     """
-    there = tasks_of(epath.Path(path).expanduser())
+    there = tasks_of(epath.Path(path).expanduser(), "target")
     if len(tasks) == len(there) == 1:
         return {tasks[0].name: there[0].path}
     known = {task.name: task.path for task in there}

@@ -119,9 +119,15 @@ def test_evaluate_says_how_far_baselines_are(run, paired):
     [
         (("--mode=translate",), "--input=FILE|FOLDER is missing"),
         (("--mode=translate", "--input=nowhere"), "--input=nowhere: no such file or folder"),
-        (("--mode=translate", "--input=A", "--direction=BtoA"), "--direction=BtoA: this model has"),
+        (
+            ("--mode=translate", "--input=A", "--direction=BtoA"),
+            "--direction=BtoA: this model has AtoB alone",
+        ),
+        (("--mode=translate", "--input=A", "--target=none"), "--target=none: no such file or folder"),
         (("--mode=translate", "--input=A", "--out=x.png"), "--out=x.png: expected a folder"),
         (("--mode=translate", "--input=A", "--out=A"), "--out=A: the images lie there themselves"),
+        (("--mode=translate", "--input=A", "--out=A/new"), "--out=A/new: it lies in --input, and would be"),
+        (("--mode=translate", "--input=link/A", "--out=B/../A/new"), "--out=B/../A/new: it lies in --input"),
         (("--mode=translate", "--input=A", "--target=run/samples"), "--target=run/samples: no image there"),
         (("--mode=translate", "--input=A", "--steps=3"), "--steps does nothing in --mode=translate"),
         (
@@ -134,6 +140,8 @@ def test_evaluate_says_how_far_baselines_are(run, paired):
 )
 def test_mistakes(run, paired, monkeypatch, flags, message):
     monkeypatch.chdir(paired)
+    if not (link := paired / "link").exists():
+        link.symlink_to(paired)
     answer = run("--workdir=run", *flags)
     assert answer.code == 2, answer.err
     assert message in answer.err
