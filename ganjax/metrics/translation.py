@@ -451,7 +451,8 @@ def judge(
     """The `Judge` of an experiment that translates.
 
     Args:
-      held: (how many at most) -> direction -> what is held out.
+      held: (how many at most) -> direction -> what is held out. Of a direction that has fewer inputs than
+        there are samples, the first samples are theirs.
       conditions: (likewise) -> the images to translate, as `Gan.sample` takes them.
       directions: as in "AtoB". Where there are two, a result's name has its direction behind it, "fid_AtoB",
         and of sets the mean over both is there too, "fid".
@@ -482,12 +483,14 @@ def judge(
                 raise errors.RunError("the model answers with NaN; choose an earlier one with --checkpoint=")
             found: dict[str, dict[str, Any]] = {}
             for direction, each in held(len(next(iter(samples.values())))).items():
+                count = len(each.inputs)
                 wanted = [
                     kind
                     for kind in kinds
                     if named(kind, direction) in names or (kind in means and kind in names)
                 ]
-                some = _of_direction(each, samples, networks, wanted, label_maps)
+                theirs = {name: images[:count] for name, images in samples.items()}
+                some = _of_direction(each, theirs, networks, wanted, label_maps)
                 found |= {named(kind, direction): result for kind, result in some.items()}
             for kind in means:
                 each = {

@@ -297,7 +297,7 @@ class PairedRecipe(TranslationRecipe):
 
         @functools.cache
         def sides(most: int) -> dict[str, np.ndarray]:
-            return held.sides(np.arange(min(most, held.dataset.num_examples)))
+            return held.sides(spread(held.dataset.num_examples, most))
 
         def training() -> tuple[np.ndarray, np.ndarray]:
             count = train.num_examples
@@ -306,8 +306,9 @@ class PairedRecipe(TranslationRecipe):
 
         def held_sides(most: int) -> dict[str, metrics.Held]:
             both = sides(most)
-            groups = alike(held.dataset.names, self.held_out_by)[:most] if self.held_out_by else None
-            pairs = metrics.Held(self.direction, both[source], both[target], training, groups or None)
+            names = alike(held.dataset.names, self.held_out_by) if self.held_out_by else []
+            groups = [names[place] for place in spread(len(names), most)] if names else None
+            pairs = metrics.Held(self.direction, both[source], both[target], training, groups)
             return {self.direction: pairs}
 
         return self.experiment(
@@ -431,16 +432,18 @@ class CycleRecipe(TranslationRecipe):
 
         @functools.cache
         def images_of(domain: str, most: int) -> np.ndarray:
-            places = np.arange(min(most, counts[domain]))
+            places = spread(counts[domain], most)
             return np.asarray(data.to_float(jnp.asarray(held.datasets[domain].read(places)["image"])))
 
         def conditions(most: int) -> dict[str, np.ndarray]:
-            return {domain: images_of(domain, min(most, *counts.values())) for domain in "AB"}
+            """Those of both domains; of the smaller one its first images again, which nothing is asked of."""
+            given = {domain: images_of(domain, most) for domain in "AB"}
+            longest = max(map(len, given.values()))
+            return {domain: some[np.arange(longest) % len(some)] for domain, some in given.items()}
 
         def held_sets(most: int) -> dict[str, metrics.Held]:
-            given = conditions(most)
             return {
-                direction: metrics.Held(direction, given[domain], images_of(direction[-1], most))
+                direction: metrics.Held(direction, images_of(domain, most), images_of(direction[-1], most))
                 for domain, direction in directions.items()
             }
 

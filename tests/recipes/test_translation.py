@@ -83,6 +83,30 @@ def test_what_is_held_out_together_is_measured_together(tmp_path):
     assert found["l1"]["protocol"]["interval"] == "95 %, bootstrap over 2 groups of pairs"
 
 
+def test_domains_of_other_sizes_are_measured_as_wholes(tmp_path):
+    """And of more images than are to be measured some of every part."""
+    for side, count in (("a", 4), ("b", 10)):
+        (tmp_path / side).mkdir()
+        for i in range(2 * count):
+            PIL.Image.new("RGB", (8, 8), (10 * i,) * 3).save(tmp_path / side / f"{i:02}.png")
+    folders = {"domain_a": f"{tmp_path}/a", "domain_b": f"{tmp_path}/b", "held_out": 0.5, "dataset": ""}
+    module = importlib.import_module("experiments.cyclegan_folders")
+    settings = config.override(module.Config(), module.TINY | folders, experiment="x")
+    judge = module.build(settings, data.load).judge
+    given = judge.conditions(100)
+    assert {domain: len(images) for domain, images in given.items()} == {"A": 10, "B": 10}
+    np.testing.assert_array_equal(given["A"][4:8], given["A"][:4])
+    assert len(np.unique(given["B"][:, 0, 0, 0])) == 10
+    samples = {"AtoB": given["A"], "AtoBtoA": given["A"], "BtoA": given["B"], "BtoAtoB": given["B"]}
+    samples["AtoBtoA"][4:] += 1  # of these nothing is measured
+    found = judge.results(samples, None, {})
+    protocols = [found[f"pixel_kernel_distance_{name}"]["protocol"] for name in ("AtoB", "BtoA")]
+    assert [(each["samples"], each["real_count"]) for each in protocols] == [(4, 10), (10, 4)]
+    assert found["cycle_l1_AtoB"]["value"] == found["cycle_l1_BtoA"]["value"] == 0
+    few = judge.conditions(3)["B"]
+    np.testing.assert_array_equal(few, given["B"][[0, 4, 9]])
+
+
 def test_nothing_held_out():
     """Then training images are shown, and nothing is measured."""
     experiment = built("pix2pix_facades", held_out=0)
