@@ -52,6 +52,7 @@ def load(
     pair: Pair | None = None,
     held_out: float = 0.0,
     held_out_by: str = "",
+    flat: bool = False,
 ) -> Dataset:
     """The set of this name or at this path. Only its metadata are read now.
 
@@ -80,6 +81,8 @@ def load(
         this share of the images is the split "test", chosen by `ganjax.data.dataset.held_out`, and the rest
         "train"; in [0, 1).
       held_out_by: see there.
+      flat: of a folder, whose folders are then no classes: its images and all in folders in it, without
+        labels. Folders of splits are splits all the same.
     Raises:
       UsageError: no set of this name (the nearest are named), no such split, a file of the wrong kind.
       RunError: the data are damaged, or neither here nor within reach.
@@ -92,7 +95,7 @@ def load(
         raise UsageError(f"held_out={held_out}: expected a share from 0 to below 1")
 
     def whole(split: str) -> Dataset:
-        return _load(name, split, data_dir, size, channels, resize, skip_corrupt, pair)
+        return _load(name, split, data_dir, size, channels, resize, skip_corrupt, pair, flat)
 
     found = _split(whole, split, held_out, held_out_by) if held_out else whole(split)
     found.held_out, found.held_out_by = held_out, held_out_by
@@ -127,12 +130,13 @@ def _load(
     resize: str,
     skip_corrupt: bool,
     pair: Pair | None,
+    flat: bool = False,
 ) -> Dataset:
     """`load` without a share that is held out."""
     if pair is not None:
         found = _load_pairs(name, split, data_dir, size, resize, skip_corrupt, pair)
     else:
-        found = _load_images(name, split, data_dir, size, channels, resize, skip_corrupt)
+        found = _load_images(name, split, data_dir, size, channels, resize, skip_corrupt, flat)
     found.resize = resize
     return found
 
@@ -145,12 +149,13 @@ def _load_images(
     channels: int | None,
     resize: str,
     skip_corrupt: bool,
+    flat: bool,
 ) -> Dataset:
     if name == "random":
         _check_split(name, split, embedded.RANDOM_EXAMPLES)
         return embedded.random(split, size, channels)
     if name != "mnist" and _is_path(name):
-        return _from_path(name, split, size, channels, resize, skip_corrupt)
+        return _from_path(name, split, size, channels, resize, skip_corrupt, flat)
     root = prepared.data_root(data_dir)
     if name == mat.NAME:
         return mat.load(mat.find(root, size), name, split, size, channels, resize)
@@ -202,6 +207,7 @@ def _from_path(
     channels: int | None,
     resize: str,
     skip_corrupt: bool,
+    flat: bool,
 ) -> Dataset:
     if reason := unusable(name):
         raise UsageError(f"{shortened(name, 200)}: {reason}; name another file or folder")
@@ -220,7 +226,7 @@ def _from_path(
     if files:
         _check_split(name, split, files)
         return _from_idx(files[split], name, split, size, channels, resize)
-    return folder.load(path, name, split, size, channels, skip_corrupt, resize)
+    return folder.load(path, name, split, size, channels, skip_corrupt, resize, flat)
 
 
 def _from_idx(

@@ -29,13 +29,14 @@ def load(
     channels: int | None,
     skip_corrupt: bool = False,
     resize: str = "crop",
+    flat: bool = False,
 ) -> Dataset:
     """The images in a folder.
 
     `path/CLASS/*.png` are labelled, classes in the order of their names; `path/*.png` are not. With a
     folder `path/train`, the same holds in it and in `path/test` (or `validation`, `val`). Where there are
-    `path/trainA` and `path/trainB`, these are splits, and so are `testA` and `testB`. `skip_corrupt` and
-    `resize` are as `ganjax.data.load` has them.
+    `path/trainA` and `path/trainB`, these are splits, and so are `testA` and `testB`. `skip_corrupt`,
+    `resize` and `flat` are as `ganjax.data.load` has them.
 
     Raises:
       UsageError: no such split, no images, images beside class folders, or of several sizes and no `size`.
@@ -43,10 +44,14 @@ def load(
     """
     roots = splits(path)
     check_split(path, name, split, roots)
-    class_names = _class_names(list(dict.fromkeys(roots.values())))
-    paths, labels = _examples(roots[split], class_names)
+    class_names = () if flat else _class_names(list(dict.fromkeys(roots.values())))
+    if flat:
+        paths = below(roots[split])
+        labels = np.zeros(len(paths), np.int32)
+    else:
+        paths, labels = _examples(roots[split], class_names)
     if not paths:
-        raise no_images(roots[split], ", or in one folder a class")
+        raise no_images(roots[split], " or in folders in it" if flat else ", or in one folder a class")
     stand_ins = StandIns(len(paths), skip_corrupt)
     first, shape = _probe(paths, size, channels, stand_ins)
 

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from etils import epath
 
 from ganjax import augment, data, losses, optim
 from ganjax.config import check_unused, setting
 from ganjax.data.dataset import alike
 from ganjax.data.domains import Divide, by_channels
 from ganjax.data.sampling import spread
-from ganjax.errors import UsageError
+from ganjax.errors import RunError, UsageError
 from ganjax.families import cycle, translation
 from ganjax.families.translation import direction_of
 from ganjax.gan import Experiment, Gan, Judge, Show, Stage
@@ -401,7 +402,13 @@ class CycleRecipe(TranslationRecipe):
             name = {"A": self.domain_a, "B": self.domain_b}[domain] or self.dataset
             alone = bool(self.domain_a) or self.dataset == "random"
             split = "train" if alone else f"train{domain}"
-            train[domain], test[domain] = self.held_out_split(load, name, split, channels=channels)
+            try:
+                found = self.held_out_split(load, name, split, channels=channels, flat=True)
+            except (UsageError, RunError) as error:
+                if self.domain_a and not epath.Path(name).expanduser().exists():
+                    raise UsageError(f"--config.domain_{domain.lower()}={name}: no such folder") from error
+                raise
+            train[domain], test[domain] = found
         for dataset in train.values():
             check_residual(dataset.image_shape[:2], self.halvings, self.blocks)
             check_patch(self.patch, dataset.image_shape[:2])

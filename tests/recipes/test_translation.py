@@ -107,6 +107,24 @@ def test_domains_of_other_sizes_are_measured_as_wholes(tmp_path):
     np.testing.assert_array_equal(few, given["B"][[0, 4, 9]])
 
 
+def test_folders_in_unpaired_domains_are_no_classes(tmp_path):
+    """Whatever lies beside them, and whatever the other domain has."""
+    for name in ("a/0.png", "a/in/1.png", "a/in/deep/2.png", "b/3.png", "b/4.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.new("RGB", (8, 8)).save(tmp_path / name)
+    domains = {"domain_a": f"{tmp_path}/a", "domain_b": f"{tmp_path}/b", "dataset": "", "held_out": 0}
+    sources = built("cyclegan_folders", **domains).stages[0].data.datasets
+    assert sources["A"].names == ("0", "in/1", "in/deep/2")
+    assert sources["A"].num_classes == 0
+    assert set(sources["A"].read(np.arange(3))) == {"image"}
+    for root, split in (("a", "trainA"), ("b", "trainB")):
+        (tmp_path / root).rename(tmp_path / split)
+    joined = {"dataset": str(tmp_path), "held_out": 0}
+    assert built("cyclegan_folders", **joined).stages[0].data.datasets["A"].num_examples == 3
+    with pytest.raises(UsageError, match=r"^--config\.domain_a=nowhere: no such folder"):
+        built("cyclegan_folders", **(domains | {"domain_a": "nowhere"}))
+
+
 def test_nothing_held_out():
     """Then training images are shown, and nothing is measured."""
     experiment = built("pix2pix_facades", held_out=0)
