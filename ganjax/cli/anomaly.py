@@ -42,6 +42,8 @@ def run(
     if out.suffix in (*image_files.SUFFIXES, ".csv", ".json") or (out.exists() and not out.is_dir()):
         raise UsageError(f"--out={out}: expected a folder, for scores and pictures")
     given = Given(command.flags.input, shape, resized)
+    sheet = given.free_name("highest")
+    given.check_apart(out, sheet)
     normal, rate = held_out(), command.flags.false_alarm_rate
     check_false_alarms(rate, len(normal))
     state, meta = workdir.chosen_state(command, run)
@@ -70,11 +72,11 @@ def run(
                 highest = sorted([*highest, (score, three)], key=lambda x: -x[0])[:SHEET]
             progress.update(len(rows), len(rows) / max(time.monotonic() - began, 1e-9))
     write_table(out / "scores.csv", rows)
-    pictures.save_png(out / "highest.png", pictures.grid(np.concatenate([x for _, x in highest]), 3))
+    pictures.save_png(out / f"{sheet}.png", pictures.grid(np.concatenate([x for _, x in highest]), 3))
     above = sum(row["anomaly"] for row in rows)
     print(
         f"{len(rows)} images by step {meta['step']}, {above} of them above {threshold:.6g}, which {rate:.3g} "
-        f"of held-out normal images exceed: {out}; scores in scores.csv, the highest in highest.png"
+        f"of held-out normal images exceed: {out}; scores in scores.csv, the highest in {sheet}.png"
     )
     return 0
 

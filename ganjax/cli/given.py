@@ -1,5 +1,6 @@
 """Images of the user's that a model is asked about, all of the size that it knows."""
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +19,7 @@ class Given:
 
     Attributes:
       count: how many there are.
+      names: what they are called: their places, of an .npz.
       place: the file or the folder.
     """
 
@@ -33,15 +35,35 @@ class Given:
         if not path:
             raise UsageError("--input=FILE|FOLDER|NPZ is missing: the images that are asked about")
         self.place = epath.Path(path).expanduser()
-        self._shape, self._resized, self._arrays = shape, resized, None
+        self._shape, self._resized, self._arrays, self._tasks = shape, resized, None, []
         if self.place.suffix == ".npz":
             size = shape[:2] if resized else None
             self._arrays = data.load(str(self.place), image_size=size, channels=shape[2])
             self._check(self._arrays.image_shape, str(self.place))
             self.count = self._arrays.num_examples
+            self.names = [str(place) for place in range(self.count)]
         else:
             self._tasks = tasks_of(self.place)
             self.count = len(self._tasks)
+            self.names = [task.name for task in self._tasks]
+
+    def check_apart(self, out: epath.Path, sheet: str) -> None:
+        """Raises UsageError where pictures in the folder `out`, one an image and one of this name, could take
+        the place of the images, or be taken for some of them next time."""
+        there, chosen = os.path.realpath(self.place), os.path.realpath(out)
+        # pictures have the images' names, and so may a link in `out` lead to any of these
+        images = {os.path.realpath(task.path) for task in self._tasks}
+        written = {os.path.realpath(out / f"{name}.png") for name in (*self.names, sheet)}
+        if chosen == there or images & written:
+            raise UsageError(f"--out={out}: the images lie there themselves; name another folder")
+        if self._arrays is None and chosen.startswith(os.path.join(there, "")):
+            raise UsageError(f"--out={out}: it lies in --input={self.place}; name a folder elsewhere")
+
+    def free_name(self, name: str) -> str:
+        """This name, or the next longer that no image has."""
+        while name in self.names:
+            name = f"{name}_"
+        return name
 
     def chunks(self) -> Iterator[tuple[list[str], np.ndarray]]:
         """Names and images, uint8 [n, H, W, C], n of at most `CHUNK`.
@@ -53,10 +75,10 @@ class Given:
         for start in range(0, self.count, CHUNK):
             places = range(start, min(start + CHUNK, self.count))
             if self._arrays is not None:
-                yield [str(place) for place in places], self._arrays.read(np.array(places))["image"]
+                yield self.names[start : places.stop], self._arrays.read(np.array(places))["image"]
                 continue
             some = [self._tasks[place] for place in places]
-            yield [task.name for task in some], np.stack([self._read(task.path) for task in some])
+            yield self.names[start : places.stop], np.stack([self._read(task.path) for task in some])
 
     def _read(self, path: epath.Path) -> np.ndarray:
         name = folder.shown(path)

@@ -52,6 +52,20 @@ def test_scores_and_pictures(run, trained):
     assert (out / "highest.png").exists()
 
 
+def test_the_sheet_takes_no_picture_s_name(run, trained):
+    (trained / "named").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(trained / "named/highest.png")
+    flags = (f"--workdir={trained / 'run'}", "--mode=anomaly", f"--input={trained / 'named'}")
+    answer = run(*flags, f"--out={trained / 'scored'}")
+    assert answer.code == 0, answer.err
+    assert answer.out.endswith("the highest in highest_.png\n")
+    assert {path.name for path in (trained / "scored").iterdir()} == {
+        "highest.png",
+        "highest_.png",
+        "scores.csv",
+    }
+
+
 def test_evaluate_has_pca_beside_it(run, trained):
     answer = run(f"--workdir={trained / 'run'}", "--mode=evaluate")
     assert answer.code == 0, answer.err
@@ -68,6 +82,8 @@ def test_evaluate_has_pca_beside_it(run, trained):
     [
         (("--mode=anomaly",), "--input=FILE|FOLDER|NPZ is missing"),
         (("--mode=anomaly", "--input=in", "--out=x.csv"), "expected a folder, for scores and pictures"),
+        (("--mode=anomaly", "--input=in", "--out=in"), "--out=in: the images lie there themselves"),
+        (("--mode=anomaly", "--input=in", "--out=in/sub"), "--out=in/sub: it lies in --input=in"),
         (("--mode=anomaly", "--input=in", "--false_alarm_rate=0.001"), "too few for it"),
         (("--mode=anomaly", "--input=in", "--checkpoint=1"), "before the encoder learns"),
         (("--mode=evaluate", "--checkpoint=1"), "before the encoder learns"),
