@@ -63,6 +63,8 @@ class Measurer:
       announce: say when samples are drawn, and make the picture of `neighbours`.
 
     Attributes:
+      count: how many samples the latest measurement drew: those that were asked for, or, of an experiment that
+        draws from something given, as many as its judge has.
       neighbours: a picture of the samples nearest to training images, with these beside them: uint8
         [H, W, C], once they were searched for.
 
@@ -83,7 +85,8 @@ class Measurer:
         self._made: dict[Any, Any] = {}
         self.neighbours: np.ndarray | None = None
         self._facts: dict[str, Any] = {}  # what protocols say of the latest measurement's state and latents
-        self.count: int = flags.num_samples
+        self._wanted: int = flags.num_samples  # of each measurement, however many the last one drew
+        self.count = self._wanted
         classes = experiment.num_classes
         if classes and self.count % classes:
             raise UsageError(
@@ -125,7 +128,7 @@ class Measurer:
         own = self._experiment.judge
         if own is not None:
             networks = self._networks(own)  # what is missing shall show before samples are drawn
-            conditions = None if own.conditions is None else own.conditions(self.count)
+            conditions = None if own.conditions is None else own.conditions(self._wanted)
             if conditions is not None:
                 self.count = len(jax.tree.leaves(conditions)[0])
             state = self._prepared(stage.gan, state, options)
