@@ -63,8 +63,8 @@ class Measurer:
       announce: say when samples are drawn, and make the picture of `neighbours`.
 
     Attributes:
-      count: how many samples the latest measurement drew: those that were asked for, or, of an experiment that
-        draws from something given, as many as its judge has.
+      count: how many samples the latest measurement drew: those that were asked for, or, of an experiment
+        that draws from something given, as many as its judge has.
       neighbours: a picture of the samples nearest to training images, with these beside them: uint8
         [H, W, C], once they were searched for.
 

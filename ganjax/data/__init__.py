@@ -36,6 +36,7 @@ __all__ = [
     "batch_indices",
     "from_spec",
     "load",
+    "share_images",
     "to_float",
 ]
 
@@ -100,6 +101,29 @@ def load(
     found = _split(whole, split, held_out, held_out_by) if held_out else whole(split)
     found.held_out, found.held_out_by = held_out, held_out_by
     return found
+
+
+def share_images(name: str, split: str, other: str) -> bool:
+    """Whether images of one split of a set are in another of its splits too, as far as their names tell.
+
+    Of a folder, which has one folder for several names of splits, also what lies there.
+
+    Args:
+      name: as `load` has it.
+      split: may be a union of parts, as in "train[:50%]+test", or TFDS's "all".
+      other: a single split.
+    """
+    parts = {part.partition("[")[0].strip() for part in split.split("+")}
+    if parts & {other, "all"}:
+        return True
+    if name == mat.NAME or name.endswith(".mat"):
+        return any(set(mat.SPLITS.get(part, ())) & set(mat.SPLITS.get(other, ())) for part in parts)
+    path = epath.Path(name).expanduser()
+    if not _is_path(name) or not path.is_dir() or (path / "dataset_info.json").exists():
+        return False
+    roots = folder.splits(path)
+    places = {os.path.realpath(roots[part]) for part in parts if part in roots}
+    return other in roots and os.path.realpath(roots[other]) in places
 
 
 def _split(load: Callable[[str], Dataset], split: str, held_out: float, held_out_by: str) -> Dataset:

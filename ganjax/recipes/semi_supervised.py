@@ -33,7 +33,9 @@ class SemiSupervisedRecipe:
     )
     channels: int | None = setting(None, "of the images; none: the set's own", choices=(1, 3, 4))
     labels_per_class: int = setting(10, "labelled examples of each class", minimum=1, maximum=2**31 - 1)
-    unlabelled_split: str = setting("train", "the split whose images come without labels")
+    unlabelled_split: str = setting(
+        "train", "the split whose images come without labels; none that has images of the test split"
+    )
 
     batch_size: int = setting(
         100, "labelled examples to a step, and as many unlabelled", minimum=2, maximum=2**20
@@ -124,8 +126,7 @@ class SemiSupervisedRecipe:
             Labelled(sets["train"], self.labels_per_class), Unlabelled(sets[self.unlabelled_split])
         )
         test = sets["test"]
-        parts = [part.partition("[")[0].strip() for part in self.unlabelled_split.split("+")]
-        if test.class_names != names or not all(parts) or "test" in parts:
+        if test.class_names != names or data.share_images(self.dataset, self.unlabelled_split, "test"):
             raise ValueError(
                 f"--config.dataset={self.dataset}, unlabelled_split={self.unlabelled_split}: expected a test "
                 "split of the same classes, which is not trained on"

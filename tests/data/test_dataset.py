@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganjax.data import Dataset, batch_indices, dataset, from_spec, load, to_float
+from ganjax.data import Dataset, batch_indices, dataset, from_spec, load, share_images, to_float
 from ganjax.errors import RunError, UsageError
 from ganjax.gan import Context
 
@@ -109,3 +109,49 @@ def test_arrays_are_loaded_once_and_late():
     assert fetch(np.array([4, 0]))["image"].shape == (2, 4, 6, 3)
     np.testing.assert_array_equal(fetch(np.array([2, 3]))["label"], [2, 1])
     assert len(loads) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "answer"),
+    [
+        ("svhn_cropped", "extra", False),
+        ("svhn_cropped", "train[:50%] + extra", False),
+        ("svhn_cropped", "test", True),
+        ("svhn_cropped", "extra + test[10%:]", True),
+        ("svhn_cropped", "all", True),
+        ("svhn_cropped", "extra+all", True),
+        ("svhn_cropped", "validation", False),  # a split of its own, where there is one
+        ("toronto_faces", "validation", False),
+        ("toronto_faces", "unlabelled", False),
+        ("toronto_faces", "labelled", True),
+        ("faces.mat", "labelled", True),
+        ("nowhere.npz", "train", False),
+        ("./nowhere", "validation", False),
+    ],
+)
+def test_splits_that_share_images(name, split, answer):
+    assert share_images(name, split, "test") == answer
+
+
+@pytest.mark.parametrize(
+    ("folders", "shared"),
+    [
+        (("train", "val"), {"test", "validation"}),
+        (("train", "validation"), {"test", "validation"}),
+        (("train", "test", "val"), {"test"}),
+        (("train",), {"test"}),
+        ((), {"test"}),
+    ],
+)
+def test_names_of_one_folder_share_its_images(tmp_path, folders, shared):
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+    found = {split for split in ("train", "test", "validation") if share_images(str(tmp_path), split, "test")}
+    assert found == shared
+
+
+def test_a_link_to_the_test_folder(tmp_path):
+    for folder in ("train", "test"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "val").symlink_to("test")
+    assert share_images(str(tmp_path), "validation", "test")

@@ -3,7 +3,9 @@
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
+from PIL import Image
 
 from ganjax import data, random
 from ganjax.loop import abstract_state
@@ -28,6 +30,22 @@ QUIET = {"input_noise": 0.0, "noise": 0.0}
 def test_what_does_not_fit(name, changes, message):
     with pytest.raises(ValueError, match=message):
         built(name, **changes)
+
+
+def test_no_image_of_the_test_split_is_learned_from(tmp_path):
+    for place in ("train/a", "train/b", "val/a", "val/b"):
+        (tmp_path / place).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(np.full((8, 8), i, np.uint8)).save(tmp_path / place / f"{i}.png")
+    folder = {"dataset": str(tmp_path), "image_size": 8, "labels_per_class": 1}
+    built("semi_supervised_mnist", **folder)
+    for split in ("test", "validation"):  # both are what lies in val
+        with pytest.raises(ValueError, match="which is not trained on"):
+            built("semi_supervised_mnist", **folder, unlabelled_split=split)
+    for place in ("test/a", "test/b"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.fromarray(np.full((8, 8), 9, np.uint8)).save(tmp_path / place / "0.png")
+    built("semi_supervised_mnist", **folder, unlabelled_split="validation")
 
 
 @pytest.mark.parametrize("name", ["semi_supervised_mnist", "semi_supervised_cifar10"])
