@@ -54,8 +54,8 @@ def accuracies(
 ) -> dict[str, list[float]]:
     """By the name of the way (`ARMS`), the accuracy on the test images of `seeds` classifiers.
 
-    Each is `ganjax.metrics.classifier.train_classifier`'s, trained for the same number of steps whatever the
-    size of its training set.
+    Each is `ganjax.metrics.classifier.train_classifier`'s, trained for the same number of steps and on batches
+    of the same size, however large its training set is.
 
     Args:
       real: the real images that there are, uint8, and their labels.
@@ -63,16 +63,15 @@ def accuracies(
       test: what is measured on.
       num_classes: at least 2.
       seeds: classifiers to a way.
-      steps: batches that one is trained on, at least; epochs are whole.
-      batch_size: of these.
+      steps: batches that one is trained on; the last epoch is cut short.
+      batch_size: of these, or as many as there are real images.
       max_shift: classical augmentation moves images by up to so many pixels, anew in each epoch.
       flip: and mirrors them.
     """
     found: dict[str, list[float]] = {}
+    batch_size = min(batch_size, len(real["label"]))  # of every way: it is the smallest set
     for name, (classical, by_model) in ARMS.items():
         images, labels = training_set(real, generated if by_model else None, flip and classical)
-        size = min(batch_size, len(images))
-        epochs = -(-steps // (len(images) // size))
         found[name] = []
         for seed in range(seeds):
             classifier = train_classifier(
@@ -81,8 +80,8 @@ def accuracies(
                 num_classes,
                 seed,
                 test=test,
-                epochs=epochs,
-                batch_size=size,
+                steps=steps,
+                batch_size=batch_size,
                 max_shift=max_shift if classical else 0,
             )
             assert classifier.test_accuracy is not None
@@ -125,6 +124,7 @@ def judge(
             "test_images": len(held["image"]),
             "standard_error": "over classifiers; the choice of real images and the model are one",
             **options,
+            "batch_size": min(options["batch_size"], len(there["image"])),
             **facts,
         }
         return {

@@ -176,6 +176,7 @@ def train_classifier(
     *,
     test: ImageSet | None = None,
     epochs: int = 4,
+    steps: int | None = None,
     batch_size: int = 256,
     learning_rate: float = 4e-3,
     max_shift: int = 1,
@@ -192,6 +193,7 @@ def train_classifier(
       seed: of the first parameters, the order and the shifts.
       test: where given, what `test_accuracy` is measured on.
       epochs: at least 1. Four serve MNIST; natural images want more.
+      steps: batches in all, at least 1, in the place of `epochs`: the last epoch may be cut short.
       batch_size: at least 1; what is left of an epoch after the last whole batch is left out of it.
       learning_rate: the highest.
       max_shift: in pixels, at least 0.
@@ -205,6 +207,8 @@ def train_classifier(
     labels = check_labels(labels, "labels", len(images), num_classes).astype(np.int32)
     if not len(images):
         raise errors.UsageError("images: expected at least 1 training image, got 0")
+    if steps is not None and steps < 1:
+        raise errors.UsageError(f"steps={steps}: expected at least 1")
     if epochs < 1 or batch_size < 1 or max_shift < 0:
         raise errors.UsageError(
             f"epochs={epochs}, batch_size={batch_size}, max_shift={max_shift}: "
@@ -216,9 +220,11 @@ def train_classifier(
 
     batch_size = min(batch_size, len(images))
     steps_per_epoch = len(images) // batch_size
+    steps = epochs * steps_per_epoch if steps is None else steps
+    epochs = -(-steps // steps_per_epoch)
     network = Network(num_classes)
     params = trained.first_params(network, image_shape, seed)
-    optimizer = optax.adamw(trained.schedule(learning_rate, epochs * steps_per_epoch), weight_decay=1e-2)
+    optimizer = optax.adamw(trained.schedule(learning_rate, steps), weight_decay=1e-2)
     opt_state = optimizer.init(params)
 
     def step(params: Params, opt_state: Any, images: jax.Array, labels: jax.Array):
@@ -238,7 +244,7 @@ def train_classifier(
     for epoch in range(epochs):
         draw = np.random.default_rng([seed, epoch])
         order = draw.permutation(len(images))[: steps_per_epoch * batch_size]
-        for index in order.reshape(steps_per_epoch, batch_size):
+        for index in order.reshape(steps_per_epoch, batch_size)[: steps - epoch * steps_per_epoch]:
             shifted = random_shifts(images[index], max_shift, draw)
             params, opt_state, value = compiled(params, opt_state, shifted, labels[index])
         logging.info("classifier: epoch %d of %d, loss %.4f", epoch + 1, epochs, float(value))

@@ -44,7 +44,7 @@ class AugmentationRecipe:
     diff_augment: str = setting("translation", "DiffAugment's policy; empty: off")
 
     classifiers: int = setting(5, "that the evaluation trains in each of four ways", minimum=1, maximum=1000)
-    classifier_steps: int = setting(1000, "batches that each is trained on, at least", minimum=1)
+    classifier_steps: int = setting(1000, "batches that each is trained on", minimum=1)
     max_shift: int = setting(2, "pixels by which classical augmentation moves images", minimum=0)
     flip: bool = setting(False, "classical augmentation mirrors images")
 

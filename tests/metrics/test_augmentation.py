@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ganjax.errors import UsageError
-from ganjax.metrics import augmentation
+from ganjax.metrics import augmentation, trained
 from ganjax.metrics.augmentation import judge, standard_error, training_set
 
 DRAW = np.random.default_rng(0)
@@ -37,9 +37,9 @@ def test_judge(monkeypatch):
         def __init__(self, accuracy):
             self.test_accuracy = accuracy
 
-    def train(images, labels, num_classes, seed, *, test, epochs, batch_size, max_shift):
+    def train(images, labels, num_classes, seed, *, test, steps, batch_size, max_shift):
         seen.append((len(images), len(np.unique(images.reshape(len(images), -1), axis=0)), max_shift))
-        assert epochs * (len(images) // batch_size) >= 10
+        assert (steps, batch_size) == (10, 4)
         assert num_classes == 2
         assert len(test["image"]) == 5
         return Fixed(0.5 + 0.01 * len(images) + 0.001 * seed)
@@ -63,6 +63,31 @@ def test_judge(monkeypatch):
     assert line.startswith("accuracy_both: 0.6210 is not above accuracy_classical, 0.6210")
     with pytest.raises(UsageError, match="no labels"):
         made.results(samples, None)
+
+
+def test_every_way_is_trained_alike(monkeypatch):
+    """By as many steps, on batches of one size, along one schedule."""
+    taken: list[list[tuple[int, ...]]] = []
+    rates = []
+    schedule = trained.schedule
+
+    def compiled(step, params, opt_state, images, labels, **options):
+        taken.append([])
+
+        def counted(params, opt_state, images, labels):
+            taken[-1].append(images.shape)
+            return params, opt_state, np.float32(1)
+
+        return counted
+
+    monkeypatch.setattr(trained, "compile_for_backend", compiled)
+    monkeypatch.setattr(trained, "schedule", lambda *given: rates.append(given) or schedule(*given))
+    options = {"seeds": 1, "steps": 7, "max_shift": 1, "flip": True}
+    real, generated, test = images(6), images(17), images(2)
+    found = augmentation.accuracies(real, generated, test, 2, batch_size=8, **options)
+    assert set(found) == set(augmentation.ARMS)
+    assert taken == [[(6, 4, 4, 1)] * 7] * 4
+    assert len(set(rates)) == 1
 
 
 def test_the_error_of_a_mean():

@@ -57,6 +57,15 @@ def test_the_same_seed_is_the_same_classifier(trained, train):
     assert other.identity != trained.identity
 
 
+def test_steps_cut_the_last_epoch_short(trained, train):
+    images, labels = train["image"], train["label"]
+    settings = {**SETTINGS, "epochs": 1}  # the number of steps goes before it
+    whole = train_classifier(images, labels, 3, steps=45, **settings)
+    assert whole.identity == trained.identity
+    shorter = train_classifier(images, labels, 3, steps=44, **settings)
+    assert shorter.identity != trained.identity
+
+
 def test_three_channels_and_odd_sizes():
     data = bright_halves(6, seed=0, shape=(7, 9, 3))
     classifier = train_classifier(data["image"], data["label"], 3, epochs=1)
@@ -210,6 +219,8 @@ def test_refusals(trained, train):
         train_classifier(image, label / 1, 3)
     with pytest.raises(errors.UsageError, match="epochs=0"):
         train_classifier(image, label, 3, epochs=0)
+    with pytest.raises(errors.UsageError, match="steps=0"):
+        train_classifier(image, label, 3, steps=0)
     with pytest.raises(errors.UsageError, match="at least 1 training image"):
         train_classifier(image[:0], label[:0], 3)
     with pytest.raises(errors.UsageError, match=r"\(8, 8, 1\), got \(9, 8, 1\)"):
