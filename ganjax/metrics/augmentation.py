@@ -54,8 +54,8 @@ def accuracies(
 ) -> dict[str, list[float]]:
     """By the name of the way (`ARMS`), the accuracy on the test images of `seeds` classifiers.
 
-    Each is `ganjax.metrics.classifier.train_classifier`'s, trained for the same number of steps and on batches
-    of the same size, however large its training set is.
+    Each is `ganjax.metrics.classifier.train_classifier`'s, trained for the same number of steps and on
+    batches of the same size, however large its training set is.
 
     Args:
       real: the real images that there are, uint8, and their labels.
@@ -101,7 +101,8 @@ def judge(
 
     `accuracy_nothing`, `accuracy_classical`, `accuracy_generated`, `accuracy_both`: the mean of `seeds`, with
     its `standard_error`, which is that of classifiers alone: all learn from the same choice of images and the
-    same model. Generated images are half of those that a classifier is trained on.
+    same model; None of one classifier, which can not tell it. Generated images are half of those that a
+    classifier is trained on.
 
     Args:
       real: gives the images that the model learned from.
@@ -138,10 +139,17 @@ def judge(
         }
 
     def verdict(results: Mapping[str, dict[str, Any]]) -> list[str]:
-        """Where generated images do not help beyond what two standard errors may hide."""
+        """Where generated images do not help beyond what two standard errors may hide, or none are known."""
         lines = []
         for with_it, without in (("generated", "nothing"), ("both", "classical")):
             a, b = (results[f"accuracy_{name}"] for name in (with_it, without))
+            if a["standard_error"] is None or b["standard_error"] is None:
+                lines.append(
+                    f"accuracy_{with_it}: {a['value']:.4f}, beside accuracy_{without}, {b['value']:.4f}: one "
+                    "classifier can not tell whether generated images help; expected more, in a run with "
+                    "--config.classifiers="
+                )
+                continue
             error = float(np.hypot(a["standard_error"], b["standard_error"]))
             if not a["value"] - b["value"] > 2 * error:
                 lines.append(
@@ -153,6 +161,6 @@ def judge(
     return Judge(tuple(f"accuracy_{name}" for name in ARMS), results, verdict)
 
 
-def standard_error(values: list[float]) -> float:
-    """Of the mean of independent values; 0 of a single one, of which it can not be told."""
-    return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
+def standard_error(values: list[float]) -> float | None:
+    """Of the mean of independent values; None of a single one, of which it can not be told."""
+    return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None

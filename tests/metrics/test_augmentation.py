@@ -92,4 +92,14 @@ def test_every_way_is_trained_alike(monkeypatch):
 
 def test_the_error_of_a_mean():
     assert standard_error([1.0, 2.0, 3.0]) == pytest.approx(1 / 3**0.5)
-    assert standard_error([1.0]) == 0
+    assert standard_error([1.0]) is None
+
+
+def test_one_classifier_can_not_tell():
+    made = judge(lambda: images(2), lambda: images(2), 2, facts={})
+    results = {name: {"value": 0.9, "standard_error": None} for name in made.metrics}
+    results["accuracy_generated"]["value"] = 0.95
+    assert made.verdict is not None
+    generated, both = made.verdict(results)
+    assert generated.startswith("accuracy_generated: 0.9500, beside accuracy_nothing, 0.9000: one classifier")
+    assert both.startswith("accuracy_both: ")
