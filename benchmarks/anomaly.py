@@ -10,7 +10,8 @@ A run is one choice of what is normal, as in
     done
 
 A row for each run, and their means: the area under the ROC curve and the average precision, each with those
-of every other method that all the runs were measured beside.
+of every other method that all the runs were measured beside. Of a run of several seeds it is the mean over
+them, with the standard deviation (of a sample) where they differ.
 """
 
 import argparse
@@ -35,23 +36,37 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
     Args:
       runs: of each, `normal`, and the results of `FIGURES` as the evaluation gives them.
     """
-    columns = [(figure, method) for figure in FIGURES for method in _methods(runs, figure)]
-    rows = np.array([[run[figure][method] for figure, method in columns] for run in runs])
+    figures = [{figure: _by_method(run[figure]) for figure in FIGURES} for run in runs]
+    columns = [
+        (figure, method)
+        for figure in FIGURES
+        for method in figures[0][figure]
+        if all(method in of_run[figure] for of_run in figures)
+    ]
+    rows = [[_shown(of_run[figure][method]) for figure, method in columns] for of_run in figures]
     names = [run["normal"] or "all" for run in runs]
     if len(runs) > 1:
-        rows, names = np.vstack([rows, rows.mean(axis=0)]), [*names, "**mean**"]
+        means = [[np.mean(of_run[figure][method]) for of_run in figures] for figure, method in columns]
+        rows, names = [*rows, [f"{np.mean(each):.4f}" for each in means]], [*names, "**mean**"]
     heads = ["normal", *(f"`{figure}` {_called(method)}" for figure, method in columns)]
     lines = [heads, ["---"] * len(heads)]
-    lines += [[name, *(f"{value:.4f}" for value in row)] for name, row in zip(names, rows, strict=True)]
+    lines += [[name, *row] for name, row in zip(names, rows, strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _methods(runs: Sequence[Mapping[str, Any]], figure: str) -> list[str]:
-    return [
-        method
-        for method, value in runs[0][figure].items()
-        if isinstance(value, float) and all(isinstance(run[figure].get(method), float) for run in runs)
-    ]
+def _by_method(result: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Method -> its figure of every member, which is one of a run of one seed."""
+    members = result.get("members") or [result]
+    return {
+        method: [member[method] for member in members]
+        for method, value in members[0].items()
+        if isinstance(value, float) and all(isinstance(member.get(method), float) for member in members)
+    }
+
+
+def _shown(values: Sequence[float]) -> str:
+    mean = f"{np.mean(values):.4f}"
+    return f"{mean} ± {np.std(values, ddof=1):.4f}" if len(set(values)) > 1 else mean
 
 
 def _called(method: str) -> str:

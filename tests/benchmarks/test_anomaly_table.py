@@ -37,6 +37,27 @@ def test_a_row_for_each_run_and_their_means(tmp_path, capsys):
     ]
 
 
+def test_several_seeds_are_one_row(tmp_path, capsys):
+    """As `ganjax.cli.evaluate.over_members` writes them."""
+    forest = {"isolation_forest": 0.5}
+    members = [{"seed": 0, "value": 0.5, "pca": 0.75}, {"seed": 1, "value": 1.0, "pca": 0.75}]
+    roc = {"value": 0.75, "std": 0.25 * 2**0.5, "members": [member | forest for member in members]}
+    runs = [
+        run(tmp_path / "a", "0-8", roc, {"value": 0.75, "std": 0.25 * 2**0.5, "members": members}),
+        run(tmp_path / "b", "1-9", {"value": 0.25, "pca": 0.25}, {"value": 0.25, "pca": 0.25}),
+    ]
+    assert anomaly.main(runs) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "| normal | `roc_area` ours | `roc_area` pca | `average_precision` ours | `average_precision` pca |",
+        "| --- | --- | --- | --- | --- |",
+        "| 0-8 | 0.7500 ± 0.3536 | 0.7500 | 0.7500 ± 0.3536 | 0.7500 |",
+        "| 1-9 | 0.2500 | 0.2500 | 0.2500 | 0.2500 |",
+        "| **mean** | 0.5000 | 0.5000 | 0.5000 | 0.5000 |",
+    ]
+    assert anomaly.main(runs[:1]) == 0
+    assert "`roc_area` isolation forest" in capsys.readouterr().out
+
+
 def test_one_run_has_no_mean(tmp_path, capsys):
     assert anomaly.main([run(tmp_path / "a", "3", {"value": 0.5}, {"value": 0.25})]) == 0
     assert capsys.readouterr().out.splitlines()[2:] == ["| 3 | 0.5000 | 0.2500 |"]
