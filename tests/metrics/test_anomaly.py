@@ -53,7 +53,7 @@ def test_the_threshold_lets_no_more_alarms_through():
 
 @pytest.mark.parametrize("most", [4096, 10])
 def test_pca_leaves_what_normal_images_do_not_have(monkeypatch, most):
-    """By the covariance, and by the images' products."""
+    """By the covariance, and without it."""
     monkeypatch.setattr(anomaly, "LARGEST_COVARIANCE", most)
     axes = DRAW.normal(size=(2, 36))
     normal = np.clip(128 + 20 * DRAW.normal(size=(200, 2)) @ axes, 0, 255).astype(np.uint8)
@@ -62,6 +62,44 @@ def test_pca_leaves_what_normal_images_do_not_have(monkeypatch, most):
         normal.reshape(-1, 6, 6, 1), np.concatenate([normal[:20], other]).reshape(-1, 6, 6, 1), 2
     )
     assert scores[:20].max() < scores[20:].min()
+
+
+@pytest.mark.parametrize("most", [4096, 10])
+def test_pca_is_fitted_to_all_images(monkeypatch, most):
+    """Half of the images, every other one, has what the rest has not."""
+    monkeypatch.setattr(anomaly, "LARGEST_COVARIANCE", most)
+    axes = DRAW.normal(size=(2, 36))
+    weights = 10 * DRAW.normal(size=(2000, 2)) * (np.arange(2000)[:, None] % 2 == np.arange(2))
+    normal = np.clip(128 + weights @ axes, 0, 255).astype(np.uint8).reshape(-1, 6, 6, 1)
+    assert pca_scores(normal, normal[:100], 2).max() < 1e-4
+
+
+def test_axes_without_a_covariance_are_those_of_it(monkeypatch):
+    """Where variances fall slowly, so that no axis is far ahead of the next."""
+    monkeypatch.setattr(anomaly, "SPARE", 8)
+    monkeypatch.setattr(anomaly, "ROWS", 100)
+    spread = 200 / np.arange(1, 61)
+    values = DRAW.normal(size=(730, 60)) * spread @ np.linalg.qr(DRAW.normal(size=(60, 60)))[0]
+    images = np.clip(128 + values, 0, 255).astype(np.uint8).reshape(-1, 5, 12, 1)
+    exact = pca_scores(images, images, 8)
+    monkeypatch.setattr(anomaly, "LARGEST_COVARIANCE", 10)
+    found = pca_scores(images, images, 8)
+    assert exact.mean() <= found.mean() * (1 + 1e-5)
+    assert found.mean() < 1.005 * exact.mean()
+    np.testing.assert_array_equal(pca_scores(images, images, 8), found)
+    monkeypatch.setattr(anomaly, "ROWS", 730)  # of few images they are exact
+    np.testing.assert_allclose(pca_scores(images, images, 8), exact, rtol=1e-3)
+
+
+@pytest.mark.parametrize("most", [4096, 10])
+def test_pca_of_few_images_has_no_more_axes_than_these(monkeypatch, most):
+    monkeypatch.setattr(anomaly, "LARGEST_COVARIANCE", most)
+    normal = DRAW.integers(0, 256, (3, 6, 6, 1)).astype(np.uint8)
+    assert pca_scores(normal, normal).max() < 1e-6
+    other = 255 - normal[:1]
+    assert pca_scores(normal[:1], other) == pytest.approx(
+        np.mean(np.square((other - normal[:1].astype(float)) / 255)), rel=1e-5
+    )
 
 
 def test_isolation_forest():
