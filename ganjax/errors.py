@@ -9,6 +9,15 @@ class NoSplit(UsageError):
     """A data set has no part of the name that was asked for."""
 
 
+class TooEarly(UsageError):
+    """A checkpoint is of a stage that can not answer yet what was asked."""
+
+    def __init__(self, why: str):
+        """`why`: what the checkpoint is."""
+        super().__init__(f"this checkpoint is {why}; name a later one with --checkpoint=, or train on")
+        self.why = why
+
+
 class RunError(RuntimeError):
     """The command was right but could not be carried out: no data, a full disk, NaN. Exit code 1."""
 

@@ -15,7 +15,7 @@ from ganjax.cli import workdir
 from ganjax.cli.command import Command
 from ganjax.cli.judging import judged
 from ganjax.cli.measuring import Measurer, numbers, sets_measured
-from ganjax.errors import UsageError
+from ganjax.errors import TooEarly, UsageError
 from ganjax.metrics import suite
 from ganjax.report.files import write_atomically
 from ganjax.report.images import save_png
@@ -33,9 +33,15 @@ def run(command: Command) -> int:
     start = time.monotonic()
     measurer = Measurer(judged(run.experiment, flags, _say), flags, _say, _tell())
     answers: dict[str, Any] = {}
-    for checkpoint in workdir.checkpoints_of(run) if flags.checkpoint == "all" else [flags.checkpoint]:
+    checkpoints = workdir.checkpoints_of(run) if flags.checkpoint == "all" else [flags.checkpoint]
+    for checkpoint in checkpoints:
         state, meta = workdir.last_state(run, _say, checkpoint, member=None)
-        answers[str(meta["step"])] = _of_state(run, measurer, state, meta)
+        try:
+            answers[str(meta["step"])] = _of_state(run, measurer, state, meta)
+        except TooEarly as error:
+            if not answers and checkpoint == checkpoints[-1]:  # and there is no other
+                raise
+            _say(f"step {meta['step']} is left out, as its checkpoint is {error.why}")
     answer = answers if flags.checkpoint == "all" else next(iter(answers.values()))
     print(json.dumps(answer), flush=True)  # before the files, which may fail after all this work
     write_atomically(out, json.dumps(answer, indent=2).encode() + b"\n")

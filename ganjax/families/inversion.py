@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import optax
 
 from ganjax import random
-from ganjax.errors import UsageError
+from ganjax.errors import TooEarly
 from ganjax.families.adversarial import DISCRIMINATOR, GENERATOR, apply, features_in, over_devices
 from ganjax.families.translation import split_variables
 from ganjax.gan import Array, Batch, Context, Effects, Gan, GanState, Phase, Tree
@@ -36,10 +36,7 @@ def before_encoder(gan: Gan) -> Gan:
     @functools.wraps(gan.sample)
     def sample(state: GanState, keys: Array, conditions: Any = None, **options: Any) -> Any:
         if isinstance(conditions, Mapping):
-            raise UsageError(
-                "this checkpoint is of the first stage, before the encoder learns; name a later one with "
-                "--checkpoint=, or train on"
-            )
+            raise TooEarly("of the first stage, before the encoder learns")
         return gan.sample(state, keys, conditions, **options)
 
     return gan._replace(sample=sample)

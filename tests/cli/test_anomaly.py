@@ -77,6 +77,14 @@ def test_evaluate_has_pca_beside_it(run, trained):
     assert 0 < found["detection"]["threshold"] < 10
 
 
+def test_evaluate_leaves_out_what_is_before_the_encoder(run, trained):
+    answer = run(f"--workdir={trained / 'run'}", "--mode=evaluate", "--checkpoint=all")
+    assert answer.code == 0, answer.err
+    assert list(json.loads(answer.out)) == ["2"]
+    left_out = "step 1 is left out, as its checkpoint is of the first stage, before the encoder learns"
+    assert left_out in answer.err.splitlines()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
