@@ -191,6 +191,8 @@ def judge(
       the share of anomalies that exceed it; `false_alarm_rate` is the share of the test's normal images that
       do. None, and why, where too few are held out for such a share.
 
+    The verdict is against a model that is not above all of the others in both of the first.
+
     Args:
       given: how many test images at most -> what is judged on.
       to_model: images as the model takes them.
@@ -244,11 +246,12 @@ def judge(
         return results
 
     def verdict(results: Mapping[str, dict[str, Any]]) -> list[str]:
-        area = results["roc_area"]
         return [
-            f"roc_area: {area['value']:.4g} is not above that of {name}, {area[name]:.4g}"
+            f"{metric}: {result['value']:.4g} is not above that of {name}, {result[name]:.4g}"
+            for metric in ("roc_area", "average_precision")
+            for result in (results[metric],)
             for name in ("pca", "isolation_forest")
-            if name in area and not area["value"] > area[name]
+            if name in result and not result["value"] > result[name]
         ]
 
     return Judge(("roc_area", "average_precision", "detection"), results, verdict, conditions)

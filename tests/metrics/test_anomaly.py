@@ -130,8 +130,15 @@ def test_judge():
     assert (detection["value"], detection["false_alarm_rate"]) == (1, 0)
     assert detection["threshold"] == pytest.approx(17 / 19)
     assert made.verdict is not None
-    worse = {"roc_area": {"value": 0.5, "pca": 0.6, "isolation_forest": 0.4}}
-    assert made.verdict(worse) == ["roc_area: 0.5 is not above that of pca, 0.6"]
+    worse = {"value": 0.5, "pca": 0.6, "isolation_forest": 0.4}
+    better = worse | {"value": 0.7}
+    assert made.verdict({"roc_area": better, "average_precision": better}) == []
+    assert made.verdict({"roc_area": worse, "average_precision": better}) == [
+        "roc_area: 0.5 is not above that of pca, 0.6"
+    ]
+    assert made.verdict({"roc_area": better, "average_precision": worse}) == [
+        "average_precision: 0.5 is not above that of pca, 0.6"
+    ]
     with pytest.raises(RunError, match="NaN"):
         made.results({"score": scores * np.nan}, None)
     few = anomaly.judge(lambda most: one, lambda x: x / 255, 0.01, {})  # of 20 that are held out
