@@ -66,9 +66,12 @@ def check_false_alarms(rate: float, held_out: int) -> None:
     if not 0 < rate < 1:
         raise UsageError(f"false alarms at a rate of {rate}: expected a share above 0 and below 1")
     if held_out * rate < 1:
+        digits = len(str(held_out)) + 1
+        least = -(-(10**digits) // max(held_out, 1)) / 10**digits  # rounded up, or it would be refused too
+        instead = f"at least {least:g}, or " if held_out > 1 else ""
         raise UsageError(
             f"false alarms at a rate of {rate}: {held_out} normal images are held out, too few for it; "
-            f"expected at least {1 / max(held_out, 1):.2g}, or training with more of them held out"
+            f"expected {instead}training with more of them held out"
         )
 
 

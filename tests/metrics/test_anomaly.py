@@ -5,7 +5,14 @@ import pytest
 
 from ganjax.errors import RunError, UsageError
 from ganjax.metrics import anomaly
-from ganjax.metrics.anomaly import average_precision, isolation_scores, pca_scores, roc_area, threshold_at
+from ganjax.metrics.anomaly import (
+    average_precision,
+    check_false_alarms,
+    isolation_scores,
+    pca_scores,
+    roc_area,
+    threshold_at,
+)
 
 DRAW = np.random.default_rng(0)
 SCORES = np.array([0.1, 0.4, 0.35, 0.8])
@@ -49,6 +56,21 @@ def test_the_threshold_lets_no_more_alarms_through():
         threshold_at(normal, 0.001)
     with pytest.raises(UsageError, match="above 0 and below 1"):
         threshold_at(normal, 0.0)
+
+
+@pytest.mark.parametrize("held_out", [2, 3, 7, 10, 30, 64, 99, 100, 301, 1999, 2000])
+def test_the_rate_that_is_named_is_not_refused(held_out):
+    with pytest.raises(UsageError, match="expected at least") as refused:
+        check_false_alarms(1e-6, held_out)
+    named = float(str(refused.value).split("expected at least ")[1].split(",")[0])
+    check_false_alarms(named, held_out)
+    assert named <= 1.1 / held_out
+
+
+@pytest.mark.parametrize("held_out", [0, 1])
+def test_of_a_single_image_there_is_no_rate(held_out):
+    with pytest.raises(UsageError, match="expected training with more of them held out"):
+        check_false_alarms(0.999, held_out)
 
 
 @pytest.mark.parametrize("most", [4096, 10])
