@@ -140,7 +140,7 @@ class SemiSupervisedRecipe:
 
         def optimizer(rate: float, steps: int) -> optax.GradientTransformation:
             start = round(self.decay_start * steps)
-            falls = self.schedule == "linear"
+            falls = self.schedule == "linear" and start < steps  # else no step is left on which it would
             by_step = optim.linear_decay(rate, start, steps) if falls else rate
             return optim.adam(by_step, self.beta1, self.beta2)
 

@@ -32,6 +32,19 @@ def test_what_does_not_fit(name, changes, message):
         built(name, **changes)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decay_start": 0.8, "baseline_steps": 2, "steps": 10},
+        {"decay_start": 0.99, "steps": 30},
+        {"decay_start": 0.5, "steps": 1},
+        {"decay_start": 0.99, "steps": 1},
+    ],
+)
+def test_few_steps_leave_none_on_which_the_rate_falls(changes):
+    built("semi_supervised_mnist", **changes)
+
+
 def test_no_image_of_the_test_split_is_learned_from(tmp_path):
     for place in ("train/a", "train/b", "val/a", "val/b"):
         (tmp_path / place).mkdir(parents=True)
