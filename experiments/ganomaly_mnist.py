@@ -6,7 +6,8 @@
 Akcay et al. 2018, "GANomaly: Semi-supervised anomaly detection via adversarial training": an autoencoder of
 normal digits is trained against a discriminator, and a second encoder finds the latents of its
 reconstructions; how far these are from the digit's own is the score. `--config.dataset=` takes any set, as in
-anomaly_folder. The grids have held-out normal images beside what is made of them.
+anomaly_folder. The grids have held-out normal images (learned ones, where none is held out)
+beside what is made of them.
 
     python run.py --workdir=runs/ganomaly_mnist-seed0 --mode=anomaly --input=digits --false_alarm_rate=0.01
 """

@@ -1,7 +1,7 @@
 """A classifier of house numbers that learns from 1,000 labels and half a million images without.
 
     python run.py --experiment=semi_supervised_svhn
-    python run.py --workdir=runs/semi_supervised_svhn-seed0 --mode=evaluate --num_samples=26030
+    python run.py --workdir=runs/semi_supervised_svhn-seed0 --mode=evaluate --num_samples=26032
 
 Salimans et al. 2016, "Improved techniques for training GANs", section 5.3: SVHN's cropped digits, as TFDS has
 them (`svhn_cropped`). The labelled ones are of `train`; the images without labels are those of `extra`. The

@@ -50,8 +50,8 @@ def ganomaly(
       latent: weight of the latents' distance.
     Returns:
       Its `sample` takes no keys, but conditions {"image": [n, H, W, C]}, and gives "reconstruction" [n, H, W,
-      C], "score" [n], the mean squared distance of the latents (equation 5, without the root), and beside it
-      "pixels" [n], the mean squared distance of the pixels.
+      C], "score" [n], the mean squared difference of the latents, in which the paper's text and the authors'
+      code differ, and beside it "pixels" [n], that of the pixels.
     """
     loss = losses.NON_SATURATING
 

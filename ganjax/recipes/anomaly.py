@@ -234,7 +234,12 @@ class GANomalyRecipe(NormalRecipe):
     adversarial: float = setting(1.0, "weight of the features' distance", minimum=0.0)
     reconstruction: float = setting(50.0, "weight of the pixels' distance", minimum=0.0)
     latent: float = setting(1.0, "weight of the latents' distance", minimum=0.0)
-    shown: int = setting(8, "held-out normal images in the grids of samples", minimum=1, maximum=256)
+    shown: int = setting(
+        8,
+        "normal images in the grids of samples: held-out ones, or learned ones where none is held out",
+        minimum=1,
+        maximum=256,
+    )
 
     def build(self, load: Callable = data.load) -> Experiment:
         """The experiment, on images whose sides halve evenly. Raises ValueError for others."""
@@ -253,7 +258,8 @@ class GANomalyRecipe(NormalRecipe):
 
         @functools.cache
         def shown() -> np.ndarray:
-            images = source.dataset.read(np.resize(source.held_out, self.shown))["image"]
+            some = source.held_out if len(source.held_out) else source.places
+            images = source.dataset.read(np.resize(some, self.shown))["image"]
             return np.asarray(data.to_float(jnp.asarray(images)))
 
         def picture(samples: Any, columns: int) -> np.ndarray:
