@@ -14,6 +14,7 @@ GAN"), is
 import dataclasses
 
 from ganjax import data
+from ganjax.config import setting
 from ganjax.families.recipe import loss_setting
 from ganjax.gan import Experiment
 from ganjax.recipes.dcgan import DCGANRecipe
@@ -22,6 +23,7 @@ from ganjax.recipes.dcgan import DCGANRecipe
 @dataclasses.dataclass(frozen=True)
 class Config(DCGANRecipe):
     loss: str = loss_setting("relativistic_average")
+    steps: int = setting(4000, "batches to train on", minimum=1, maximum=2**31 - 1)
 
 
 TINY = {
