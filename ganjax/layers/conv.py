@@ -284,13 +284,13 @@ def _(a, b, *, form, geometry, **_):
 
 def _tangent(primals, tangents, *, form, **options):
     (a, b), (da, db) = primals, tangents
-    terms = []
+    terms = []  # one at least: of constants no tangent is asked for
     if type(da) is not ad.Zero:
         terms.append(_bind(form, da, b, **options))
     if type(db) is not ad.Zero:
         terms.append(_bind(form, a, db, **options))
     value = _bind(form, a, b, **options)
-    return value, sum(terms[1:], terms[0]) if terms else ad.Zero.from_primal_value(value)
+    return value, sum(terms[1:], terms[0])
 
 
 def _cotangents(cotangent, a, b, *, form, **options):
