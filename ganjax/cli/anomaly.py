@@ -12,7 +12,7 @@ from ganjax.cli import workdir
 from ganjax.cli.classify import write_table
 from ganjax.cli.command import Command
 from ganjax.cli.given import CHUNK, Given
-from ganjax.cli.translate import to_float
+from ganjax.cli.translate import free_name, to_float
 from ganjax.data import images as image_files
 from ganjax.errors import RunError, UsageError
 from ganjax.metrics.anomaly import check_false_alarms, threshold_at
@@ -42,7 +42,7 @@ def run(
     if out.suffix in (*image_files.SUFFIXES, ".csv", ".json") or (out.exists() and not out.is_dir()):
         raise UsageError(f"--out={out}: expected a folder, for scores and pictures")
     given = Given(command.flags.input, shape, resized)
-    sheet = given.free_name("highest")
+    sheet = free_name("highest", given.names)
     given.check_apart(out, sheet)
     normal, rate = held_out(), command.flags.false_alarm_rate
     check_false_alarms(rate, len(normal))

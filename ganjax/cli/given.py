@@ -1,13 +1,12 @@
 """Images of the user's that a model is asked about, all of the size that it knows."""
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
 from etils import epath
 
 from ganjax import data
-from ganjax.cli.translate import tasks_of
+from ganjax.cli.translate import check_apart, tasks_of
 from ganjax.data import folder, images
 from ganjax.errors import UsageError
 
@@ -50,20 +49,7 @@ class Given:
     def check_apart(self, out: epath.Path, sheet: str) -> None:
         """Raises UsageError where pictures in the folder `out`, one an image and one of this name, could take
         the place of the images, or be taken for some of them next time."""
-        there, chosen = os.path.realpath(self.place), os.path.realpath(out)
-        # pictures have the images' names, and so may a link in `out` lead to any of these
-        images = {os.path.realpath(task.path) for task in self._tasks}
-        written = {os.path.realpath(out / f"{name}.png") for name in (*self.names, sheet)}
-        if chosen == there or images & written:
-            raise UsageError(f"--out={out}: the images lie there themselves; name another folder")
-        if self._arrays is None and chosen.startswith(os.path.join(there, "")):
-            raise UsageError(f"--out={out}: it lies in --input={self.place}; name a folder elsewhere")
-
-    def free_name(self, name: str) -> str:
-        """This name, or the next longer that no image has."""
-        while name in self.names:
-            name = f"{name}_"
-        return name
+        check_apart(out, self.place, self._tasks, [sheet, *self.names])
 
     def chunks(self) -> Iterator[tuple[list[str], np.ndarray]]:
         """Names and images, uint8 [n, H, W, C], n of at most `CHUNK`.

@@ -59,12 +59,8 @@ def run(command: Command, channels: Mapping[str, tuple[int, int]], multiple: int
     out = epath.Path(flags.out or run.folder / "translated").expanduser()
     if out.suffix.lower() in images.SUFFIXES or (out.exists() and not out.is_dir()):
         raise UsageError(f"--out={out}: expected a folder, in which translations keep their images' names")
-    if any(os.path.realpath(task.path) == os.path.realpath(out / f"{task.name}.png") for task in tasks):
-        raise UsageError(f"--out={out}: the images lie there themselves; name another folder")
-    if given.is_dir() and _lies_in(out, given):
-        raise UsageError(
-            f"--out={out}: it lies in --input, and would be translated too the next time; name another folder"
-        )
+    sheet = free_name("comparison", [task.name for task in tasks])
+    check_apart(out, given, tasks, [sheet, *(task.name for task in tasks)])
     state, meta = workdir.last_state(run, _say, flags.checkpoint)
     state = jax.device_put(state.replace(opt_state={}))  # once for all images
     sampler = Sampler(run.experiment.stages[meta["stage"]].gan, chunk=1)
@@ -92,16 +88,39 @@ def run(command: Command, channels: Mapping[str, tuple[int, int]], multiple: int
                 row += [x for name, x in found.items() if name != direction]
                 examples.append(row)
             progress.update(done, done / max(time.monotonic() - began, 1e-9))
-    sheet = out / sheet_name(tasks)
-    pictures.save_png(sheet, comparison(examples))
-    print(f"{len(tasks)} images, {direction} of step {meta['step']}: {out}; side by side in {sheet.name}")
+    pictures.save_png(out / f"{sheet}.png", comparison(examples))
+    print(f"{len(tasks)} images, {direction} of step {meta['step']}: {out}; side by side in {sheet}.png")
     return 0
 
 
-def _lies_in(path: epath.Path, around: epath.Path) -> bool:
-    """Whether it is the folder, or within it, wherever links lead."""
-    inner, outer = (os.path.realpath(each) for each in (path, around))
-    return inner == outer or inner.startswith(outer.rstrip(os.sep) + os.sep)
+def check_apart(out: epath.Path, place: epath.Path, tasks: Sequence[Task], names: Sequence[str]) -> None:
+    """Raises UsageError where pictures could take the place of the images that they are of, or be taken for
+    some of them the next time.
+
+    Args:
+      out: the folder of the pictures.
+      place: the file or the folder of the images.
+      tasks: these, where they are files.
+      names: of the pictures.
+    """
+    there, chosen = os.path.realpath(place), os.path.realpath(out)
+    # A link in `out` may lead to any of the images.
+    read = {os.path.realpath(task.path) for task in tasks}
+    written = {os.path.realpath(out / f"{name}.png") for name in names}
+    if chosen == there or read & written:
+        raise UsageError(f"--out={out}: the images lie there themselves; name another folder")
+    if chosen.startswith(os.path.join(there, "")):
+        raise UsageError(
+            f"--out={out}: it lies in --input={place}, and would be read too the next time; name a folder "
+            "elsewhere"
+        )
+
+
+def free_name(name: str, taken: Sequence[str]) -> str:
+    """This name, or the next longer that is not taken."""
+    while name in taken:
+        name = f"{name}_"
+    return name
 
 
 def tasks_of(path: epath.Path, flag: str = "input") -> list[Task]:
@@ -193,14 +212,6 @@ def _in_cell(image: np.ndarray, side: int) -> np.ndarray:
     cell = np.full((side, side, 3), 255, np.uint8)
     cell[top : top + size[0], left : left + size[1]] = small
     return cell
-
-
-def sheet_name(tasks: list[Task]) -> str:
-    """A name that no translation has."""
-    name = "comparison"
-    while any(task.name == name for task in tasks):
-        name = f"{name}_"
-    return f"{name}.png"
 
 
 def to_float(image: np.ndarray) -> np.ndarray:

@@ -114,7 +114,7 @@ def share_images(name: str, split: str, other: str) -> bool:
       other: a single split.
     """
     parts = {part.partition("[")[0].strip() for part in split.split("+")}
-    if parts & {other, "all"}:
+    if parts & {other, "all", ""}:  # one without a name tells nothing
         return True
     if name == mat.NAME or name.endswith(".mat"):
         return any(set(mat.SPLITS.get(part, ())) & set(mat.SPLITS.get(other, ())) for part in parts)

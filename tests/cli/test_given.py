@@ -6,6 +6,7 @@ from etils import epath
 from PIL import Image
 
 from ganjax.cli.given import Given
+from ganjax.cli.translate import free_name
 from ganjax.errors import UsageError
 
 BLACK = np.zeros((4, 4), np.uint8)
@@ -63,5 +64,5 @@ def test_pictures_beside_an_npz(folder):
 
 
 def test_a_name_that_no_image_has(folder):
-    assert given(folder / "in").free_name("highest") == "highest"
-    assert given(folder / "beside").free_name("c") == "c_"
+    assert free_name("highest", given(folder / "in").names) == "highest"
+    assert free_name("c", given(folder / "beside").names) == "c_"

@@ -126,7 +126,10 @@ def test_evaluate_says_how_far_baselines_are(run, paired):
         (("--mode=translate", "--input=A", "--target=none"), "--target=none: no such file or folder"),
         (("--mode=translate", "--input=A", "--out=x.png"), "--out=x.png: expected a folder"),
         (("--mode=translate", "--input=A", "--out=A"), "--out=A: the images lie there themselves"),
-        (("--mode=translate", "--input=A", "--out=A/new"), "--out=A/new: it lies in --input, and would be"),
+        (
+            ("--mode=translate", "--input=A", "--out=A/new"),
+            "--out=A/new: it lies in --input=A, and would be read",
+        ),
         (("--mode=translate", "--input=link/A", "--out=B/../A/new"), "--out=B/../A/new: it lies in --input"),
         (("--mode=translate", "--input=A", "--target=run/samples"), "--target=run/samples: no image there"),
         (("--mode=translate", "--input=A", "--steps=3"), "--steps does nothing in --mode=translate"),
@@ -196,8 +199,9 @@ def test_names_of_inputs(tmp_path):
     Image.new("L", (2, 2)).save(tmp_path / "a.bmp.png")
     names = [task.name for task in translate.tasks_of(tmp_path)]
     assert names == ["a.bmp", "a.bmp.png", "a.png", "b/c"]
-    assert translate.sheet_name(tasks) == "comparison.png"
-    assert translate.sheet_name([tasks[0]._replace(name="comparison")]) == "comparison_.png"
+    names = [task.name for task in tasks]
+    assert translate.free_name("comparison", names) == "comparison"
+    assert translate.free_name("comparison", [*names, "comparison"]) == "comparison_"
     (tmp_path / "none").mkdir()
     with pytest.raises(UsageError, match="no images found"):
         translate.tasks_of(tmp_path / "none")

@@ -120,6 +120,7 @@ def test_arrays_are_loaded_once_and_late():
         ("svhn_cropped", "extra + test[10%:]", True),
         ("svhn_cropped", "all", True),
         ("svhn_cropped", "extra+all", True),
+        ("svhn_cropped", "extra+", True),  # a part without a name
         ("svhn_cropped", "validation", False),  # a split of its own, where there is one
         ("toronto_faces", "validation", False),
         ("toronto_faces", "unlabelled", False),
