@@ -98,6 +98,11 @@ class Measurer:
             check_metric(name, own.metrics if own is not None else (*OF_JUDGE, *suite.METRICS))
         if own is None:
             check_files(flags, self.asked)
+            of_files = suite.INCEPTION_DEFAULT if flags.inception else ()
+            of_files += suite.LPIPS_DEFAULT if flags.lpips else ()
+            for name in self.asked or of_files:
+                if name in suite.METRICS:
+                    suite.check_count(name, self.count)
         elif own.networks:
             check_files(flags, self.asked, own.networks)
         elif flags.inception:

@@ -361,6 +361,7 @@ class Metric(NamedTuple):
       sides: of which it speaks.
       protocol: what else the protocol says.
       network: whose features it is over; None: pixels.
+      fewest: generated images that `check` wants at least: known before there are any.
     """
 
     name: str
@@ -370,6 +371,15 @@ class Metric(NamedTuple):
     sides: tuple[str, ...] = SIDES
     protocol: Mapping[str, Any] = {}
     network: str | None = None
+    fewest: int = 1
+
+
+def check_count(name: str, count: int) -> None:
+    """Raises UsageError where a metric of `METRICS` wants more generated images than `count`."""
+    if count < METRICS[name].fewest:
+        raise errors.UsageError(
+            f"--num_samples={count}: {name} needs at least {METRICS[name].fewest} generated images"
+        )
 
 
 def _of_network(network: str, names: Mapping[str, str]) -> list[Metric]:
@@ -430,7 +440,7 @@ def _of_network(network: str, names: Mapping[str, str]) -> list[Metric]:
         return {"value": found.value, "per_class": found.per_class.tolist()}
 
     kinds = {
-        "frechet": Metric("", frechet_distance, statistics, _at_least(2)),
+        "frechet": Metric("", frechet_distance, statistics, _at_least(2), fewest=2),
         # A line over 1/N through subsets, the smallest of which has more samples than features: the largest
         # has twice as many, or there is no line to speak of. Inception alone has it.
         "frechet_infinity": Metric(
@@ -438,6 +448,7 @@ def _of_network(network: str, names: Mapping[str, str]) -> list[Metric]:
             frechet_distance_infinity,
             (generated, statistics[1]),
             _at_least(2 * DIM, ("generated",)),
+            fewest=2 * DIM,
         ),
         "kernel": Metric(
             "",
@@ -445,6 +456,7 @@ def _of_network(network: str, names: Mapping[str, str]) -> list[Metric]:
             (generated, real),
             _at_least(KID_SUBSET),
             protocol={"subsets": 100, "subset_size": KID_SUBSET},
+            fewest=KID_SUBSET,
         ),
         "score": Metric(
             "",
@@ -453,6 +465,7 @@ def _of_network(network: str, names: Mapping[str, str]) -> list[Metric]:
             _at_least(SCORE_SPLITS, ("generated",)),
             ("generated",),
             {"splits": SCORE_SPLITS},
+            fewest=SCORE_SPLITS,
         ),
         "frechet_by_class": Metric("", frechet_distance_by_class, (generated, real), _each_class),
     }
@@ -468,6 +481,7 @@ def _of_network(network: str, names: Mapping[str, str]) -> list[Metric]:
             (generated, real),
             _at_least(k + 1),
             protocol={"neighbours": k},
+            fewest=k + 1,
         )
     return [kinds[kind]._replace(name=name, network=network) for kind, name in names.items()]
 
@@ -681,7 +695,7 @@ def _seen_by_lpips(subject: Subject, name: str, sides: Sequence[str]) -> None:
 
 
 OF_LPIPS = (
-    Metric("lpips_diversity", _lpips_diversity, check=_has_pairs, network="lpips"),
+    Metric("lpips_diversity", _lpips_diversity, check=_has_pairs, network="lpips", fewest=2),
     Metric(
         "perceptual_path_length",
         _perceptual_path_length,
@@ -707,7 +721,7 @@ OVERFITTING = Metric(
 )
 PIXELS = (
     Metric("swd", _sliced_wasserstein, check=_same_shape),
-    Metric("ms_ssim", _ms_ssim, check=_at_least(2)),
+    Metric("ms_ssim", _ms_ssim, check=_at_least(2), fewest=2),
 )
 ACCURACY = Metric(
     "classification_accuracy_score", _classification_accuracy, check=_labelled, network="classifier"

@@ -265,3 +265,15 @@ def test_what_does_not_fit_training(run, tmp_path, words, message):
     answer = run(f"--experiment={TOY}", f"--workdir={tmp_path / 'run'}", "--parallel=none", *words)
     assert answer.code == 2, answer.err
     assert re.search(message, answer.err), answer.err
+
+
+def test_too_few_samples_are_refused_before_training(run, tmp_path):
+    from tests.cli.command_line import TOY
+
+    (tmp_path / "network.pt").write_bytes(b"that is not read yet")
+    words = (f"--experiment={TOY}", f"--workdir={tmp_path / 'run'}", "--config.evaluate_every=1")
+    for more in ((), ("--metrics=kid",)):
+        answer = run(*words, f"--inception={tmp_path / 'network.pt'}", "--num_samples=990", *more)
+        assert answer.code == 2
+        assert answer.err == "ganjax: --num_samples=990: kid needs at least 1000 generated images\n"
+    assert not (tmp_path / "run" / "checkpoints").exists()
