@@ -19,7 +19,7 @@ from ganjax.nets.residual import ResidualDiscriminator, ResidualGenerator
 @dataclasses.dataclass(frozen=True)
 class Config(ImageRecipe):
     loss: str = loss_setting("hinge")
-    steps: int = setting(12000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(8000, "batches to train on", minimum=1, maximum=2**31 - 1)
     latent_size: int = setting(64, "entries of a latent", minimum=1, maximum=65_536)
     generator_learning_rate: float = setting(2.5e-4, "of the generator", above=0.0)
     discriminator_learning_rate: float = setting(1e-3, "of the discriminator", above=0.0)
