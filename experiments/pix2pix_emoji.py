@@ -30,7 +30,7 @@ class Config(PairedRecipe):
     jitter: float = setting(
         0.0, "share by which images grow before they are cropped at random; 0: off", minimum=0.0, maximum=1.0
     )
-    steps: int = setting(10000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(6000, "batches to train on", minimum=1, maximum=2**31 - 1)
     width: int = setting(32, "channels next to the image, of a generator", minimum=1, maximum=65_536)
     discriminator_width: int = setting(32, "channels next to the image", minimum=1, maximum=65_536)
     patch: int = setting(34, "pixels on a side of what a logit sees", choices=(1, 16, 34, 70, 142, 286))
