@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -42,7 +42,8 @@ _UNFINISHED = ".orbax-checkpoint-tmp"
 class Best(NamedTuple):
     """What makes a checkpoint the best: the lowest value of a metric, or the highest.
 
-    Of equals the later is the better one.
+    Of equals the later is the better one. Figures of two stages can't be compared, as of images of two sizes:
+    the best is one of the latest stage that has any.
     """
 
     metric: str
@@ -65,10 +66,15 @@ class Best(NamedTuple):
     def __str__(self) -> str:
         return f"{self.metric}:{'max' if self.highest else 'min'}"
 
-    def of(self, values: dict[int, float]) -> int | None:
-        """The step with the best value; None where there is none."""
+    def of(self, values: Mapping[int, tuple[int, float]]) -> int | None:
+        """The step with the best (stage, value); None where there is none."""
         sign = 1 if self.highest else -1
-        return max(values, key=lambda step: (sign * values[step], step), default=None)
+
+        def rank(step: int) -> tuple[int, float, int]:
+            stage, value = values[step]
+            return stage, sign * value, step
+
+        return max(values, key=rank, default=None)
 
 
 def flatten(tree: Tree) -> dict[str, np.ndarray]:
@@ -449,9 +455,9 @@ class Checkpoints:
             doomed.rmtree()
         self._values.pop(step, None)
 
-    def _values_of(self, best: Best) -> dict[int, float]:
-        """The metric of every checkpoint that has it, by step."""
-        values: dict[int, float] = {}
+    def _values_of(self, best: Best) -> dict[int, tuple[int, float]]:
+        """Stage and metric of every checkpoint that has it, by step."""
+        values: dict[int, tuple[int, float]] = {}
         for step in self._steps():
             values |= _value(best, step, self._meta(step))
         return values
@@ -578,12 +584,15 @@ def _verified(meta: dict[str, Any]) -> dict[str, Any]:
     return meta
 
 
-def _value(best: Best, step: int, meta: dict[str, Any]) -> dict[int, float]:
-    """The step with its value of the metric; empty where there is none that can be compared."""
+def _value(best: Best, step: int, meta: dict[str, Any]) -> dict[int, tuple[int, float]]:
+    """The step with its stage and its value of the metric; empty where there is none that can be compared."""
     figures = (meta.get("evaluation"), meta.get("metrics"))
     values = [x[best.metric] for x in figures if isinstance(x, dict) and best.metric in x]
     value = values[0] if values else None
-    return {step: value} if isinstance(value, int | float) and abs(value) < math.inf else {}
+    if not isinstance(value, int | float) or not abs(value) < math.inf:
+        return {}
+    stage = meta.get("stage")
+    return {step: (stage if isinstance(stage, int) else 0, value)}
 
 
 def _first_not_finite(leaf: np.ndarray, members: list[dict[str, Any]]) -> str:

@@ -598,6 +598,16 @@ def test_the_best_is_kept_besides_the_latest(tmp_path, highest, values, best, st
     assert Checkpoints(tmp_path, read_only=True).best_step() == best
 
 
+def test_the_best_is_of_the_latest_stage_that_was_measured(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, best=Best("fid"))
+    for step, stage, value in ((1, 0, 1.0), (2, 0, 2.0), (3, 1, None), (4, 1, 9.0), (5, 1, 8.0), (6, 1, 8.5)):
+        metrics = {} if value is None else {"fid": value}
+        checkpoints.save(step, state_of(step), {"step": step, "stage": stage, "metrics": metrics})
+        assert checkpoints.best_step() == {1: 1, 2: 1, 3: 1, 4: 4, 5: 5, 6: 5}[step]
+    assert checkpoints.steps() == [5, 6]
+    assert Checkpoints(tmp_path, keep=1, best=Best("fid")).best_step() == 5
+
+
 def test_the_best_is_found_again_by_the_next_process(tmp_path):
     best = Best("fid", False)
     saved(tmp_path, {1: 5.0, 2: 1.0, 3: 3.0}, keep=1, best=best).close()
