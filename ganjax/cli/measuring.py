@@ -140,6 +140,7 @@ class Measurer:
             self._say_drawing(step)
             samples = sampler(state, np.arange(self.count), labels, conditions=conditions, options=options)
             found = dict(own.results(samples, labels, *([networks] if own.networks else [])))
+            wanted = self.asked
         else:
             dataset = _dataset(stage.data)
             self._make_ready(dataset)
@@ -150,12 +151,13 @@ class Measurer:
             )
             critic = self._critic(index, state, dataset)
             found = self._of_images(dataset, generated, self._generator(index, state, options), critic)
-        for name in self.asked:
+            wanted = self._names_of(dataset) if self.asked else ()
+        for name in wanted:
             check_metric(name, found)
         drawn = self.drawn(state, step)
         return {
             name: {**found[name], "protocol": {**found[name]["protocol"], **drawn}}
-            for name in self.asked or found
+            for name in wanted or found
         }
 
     def _prepared(self, gan: Gan, state: GanState, options: dict[str, Any]) -> GanState:
@@ -172,7 +174,7 @@ class Measurer:
 
     def _make_ready(self, dataset: data.Dataset) -> None:
         """Loads or trains what the metrics need: what is missing shall show before samples are drawn."""
-        names = self.asked or self._default(dataset)
+        names = self._names_of(dataset)
         judged = set(names) & set(OF_JUDGE) and not _nearest_alone(dataset, names)
         if judged or _of_network("classifier", names):
             self._classifier(dataset)
@@ -209,7 +211,7 @@ class Measurer:
         generator: suite.Generator | None,
         critic: suite.Critic | None,
     ) -> Results:
-        names = self.asked or self._default(dataset)
+        names = self._names_of(dataset)
         pixels = generated.count * int(np.prod(generated.image_shape, dtype=np.int64))
         if pixels <= KEPT or set(names) & set(OF_JUDGE):
             generated = generated.kept(CHUNK, lambda done, total: self._tell("samples", done, total))
@@ -243,6 +245,23 @@ class Measurer:
         if self._announce:
             self.neighbours = neighbours_sheet(samples, train, nearest_first=True)
         return {NEAREST: nearest_training_image(samples, train, test)}
+
+    def _names_of(self, dataset: data.Dataset) -> list[str]:
+        """What is measured of a stage's images: where other stages have larger ones, what is not for those
+        alone."""
+        size = dataset.image_shape[:2]
+        others = [_dataset(stage.data).image_shape[:2] for stage in self._experiment.stages]
+
+        def for_others(name: str) -> bool:
+            if name not in suite.METRICS or not suite.too_small(name, size, self._lpips):
+                return False
+            if all(suite.too_small(name, other, self._lpips) for other in others):
+                return False  # for no stage: the metric's own error says so
+            shown = "x".join(map(str, size))
+            self._once(("too small", name, size), lambda: self._say(f"{name}: not of images of {shown}"))
+            return True
+
+        return [name for name in self.asked or self._default(dataset) if not for_others(name)]
 
     def _default(self, dataset: data.Dataset) -> list[str]:
         """What is measured where nothing is asked for: all that the set and the files given allow."""

@@ -362,6 +362,7 @@ class Metric(NamedTuple):
       protocol: what else the protocol says.
       network: whose features it is over; None: pixels.
       fewest: generated images that `check` wants at least: known before there are any.
+      smallest: pixels on a side that images have at least.
     """
 
     name: str
@@ -372,6 +373,25 @@ class Metric(NamedTuple):
     protocol: Mapping[str, Any] = {}
     network: str | None = None
     fewest: int = 1
+    smallest: int = 1
+
+
+def too_small(name: str, size: Sequence[int], perceptual: Callable[[], LPIPS]) -> bool:
+    """Whether a metric of `METRICS` takes only larger images than those of this (height, width).
+
+    Args:
+      name: the metric.
+      size: of the images.
+      perceptual: gives LPIPS, asked only if the metric is of that.
+    """
+    metric = METRICS[name]
+    if metric.network != "lpips":
+        return min(size) < metric.smallest
+    try:
+        check_size(perceptual().network, tuple(size))
+    except errors.UsageError:
+        return True
+    return False
 
 
 def check_count(name: str, count: int) -> None:
@@ -720,7 +740,7 @@ OVERFITTING = Metric(
     network="discriminator",
 )
 PIXELS = (
-    Metric("swd", _sliced_wasserstein, check=_same_shape),
+    Metric("swd", _sliced_wasserstein, check=_same_shape, smallest=pixels.SWD_NEIGHBOURHOOD),
     Metric("ms_ssim", _ms_ssim, check=_at_least(2), fewest=2),
 )
 ACCURACY = Metric(

@@ -2,10 +2,12 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ganjax.cli.command import read_flags
 from ganjax.cli.measuring import Measurer
-from ganjax.data import plane
+from ganjax.data import load, plane
+from ganjax.errors import UsageError
 from ganjax.gan import Experiment, Gan, GanState, Judge, Stage
 
 
@@ -32,3 +34,29 @@ def test_every_measurement_is_asked_for_as_many_samples():
         found = measurer.measure(0, state, step)["seen"]
         assert (found["value"], found["protocol"]["seeds"]) == (13, "0-12")
     assert asked == [10, 10, 10]
+
+
+def test_what_is_too_small_for_a_metric_is_measured_by_the_others(tmp_path):
+    """As the first images of those that grow."""
+    images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "images.npz", image=images)
+    gan = Gan(
+        lambda key, batch: ({}, {}, ()),
+        (),
+        {},
+        lambda state, keys, labels: jnp.zeros((len(keys), *state.params["shape"].shape, 1)),
+    )
+    stages = tuple(Stage(gan, load(str(tmp_path / "images.npz"), image_size=side), 1, 4) for side in (4, 8))
+    said = []
+    for flags in ([], ["--metrics=swd,ms_ssim"]):
+        experiment = Experiment(stages)
+        measurer = Measurer(experiment, read_flags([*flags, "--num_samples=10"]), said.append)
+        for index, side in enumerate((4, 8)):
+            params = {"shape": jnp.zeros((side, side))}
+            state = GanState(jnp.zeros((), jnp.int32), params, {}, {}, {}, ())
+            names = list(measurer.measure(index, state, 1))
+            assert names == (["ms_ssim"] if index == 0 else ["swd", "ms_ssim"])
+    assert said.count("swd: not of images of 4x4") == 2
+    alone = Measurer(Experiment(stages[:1]), read_flags(["--metrics=swd", "--num_samples=10"]), said.append)
+    with pytest.raises(UsageError, match="images of 4x4: patches need at least 7 pixels a side"):
+        alone.measure(0, GanState(jnp.zeros((), jnp.int32), {"shape": jnp.zeros((4, 4))}, {}, {}, {}, ()), 1)
