@@ -83,9 +83,13 @@ def downsample(x: jax.Array, factor: Pair = 2) -> jax.Array:
 
 
 def crossfaded(old: jax.Array, new: jax.Array, alpha: jax.Array | float) -> jax.Array:
-    """(1 - alpha) old + alpha new, of one shape; where alpha is 0 or 1, one of the two to the bit."""
-    alpha = jnp.asarray(alpha, old.dtype)
-    return (1 - alpha) * old + alpha * new
+    """(1 - alpha) old + alpha new, of one shape; where alpha is 0 or 1, one of the two to the bit.
+
+    In float32 at least, for in bfloat16 alpha would go in steps of 1/256. The result has the type of `old`.
+    """
+    dtype = jnp.promote_types(old.dtype, jnp.float32)
+    alpha = jnp.asarray(alpha, dtype)
+    return ((1 - alpha) * old.astype(dtype) + alpha * new.astype(dtype)).astype(old.dtype)
 
 
 # One pass of a filter. Along each axis, where z is the image with up - 1 zeros after each pixel, and zeros
