@@ -5,9 +5,10 @@
 Karras et al. 2019, "A style-based generator architecture for generative adversarial networks": a mapping
 network of eight layers, a style and noise in every layer, a learned constant of 4x4, mixed styles, blurred
 resampling; the non-saturating loss with R1 of gamma 10; growth from 8x8 on, new layers faded in over 600,000
-images and trained on as many; Adam at 1e-3 with betas of 0 and 0.99. With `--config.growing=false` the images
-have their size from the start, with `--config.conditional=true` a class that you choose, of a set with
-labels.
+images and trained on as many; Adam at 1e-3 with betas of 0 and 0.99. (The authors' code has smaller batches
+and higher rates at larger sizes; here rate and batch stay, but for `--config.batch_sizes=`.) With
+`--config.growing=false` the images have their size from the start, with `--config.conditional=true` a class
+that you choose, of a set with labels.
 
     python run.py --workdir=runs/stylegan_folder-seed0 --mode=sample --truncation=0.7
 """

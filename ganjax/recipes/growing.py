@@ -17,6 +17,8 @@ from ganjax.gan import Experiment
 from ganjax.nets.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from ganjax.nets.style import StyleGenerator
 
+OF_GROWTH = ("first_size", "batch_sizes", "fade_images", "hold_images", "reset_optimizers")
+
 
 @dataclasses.dataclass(frozen=True)
 class GrowingRecipe(ImageRecipe):
@@ -46,7 +48,10 @@ class GrowingRecipe(ImageRecipe):
     hold_images: int = setting(
         800_000, "images after that at a size, but the largest, which has the rest", minimum=1
     )
-    reset_optimizers: bool = setting(True, "optimizers start afresh at every size")
+    reset_optimizers: bool = setting(
+        True,
+        "optimizers start afresh at every size; else new layers' first steps are up to ten times too long",
+    )
 
     conditional: bool = setting(False, "images are of a class that is asked for; the set needs labels")
     latent_size: int = setting(512, "entries of a latent", minimum=1, maximum=65_536)
@@ -102,7 +107,7 @@ class GrowingRecipe(ImageRecipe):
     def rungs(self, top: int) -> tuple[Rung, ...]:
         """The stages up to this level. Raises ValueError for batches or lengths that do not fit."""
         levels = range(self.first_level(top), top + 1) if self.growing else (top,)
-        for name in () if self.growing else ("first_size", "batch_sizes", "fade_images", "hold_images"):
+        for name in () if self.growing else OF_GROWTH:
             check_unused(self, name, "growing=false")
         before = self.batch_sizes[: len(levels) - 1]
         sizes = [*before, *[self.batch_size] * (len(levels) - len(before))]
@@ -136,6 +141,13 @@ class GrowingRecipe(ImageRecipe):
             )
         top, classes = self.levels(height, width), self.classes_of(images)
         rungs = self.rungs(top)
+        if self.freeze_d and len(rungs) > 1:
+            raise wrong(
+                self,
+                "freeze_d",
+                "0 where images grow, for at each size the first layers are new; or "
+                "take --config.growing=false",
+            )
         largest = max(rung.batch_size for rung in rungs)
         if images.num_examples < largest:
             raise ValueError(

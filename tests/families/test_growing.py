@@ -104,6 +104,11 @@ def test_the_stages_of_a_run():
     whole = dataclasses.replace(config, growing=False, **stays)  # which has no sizes before
     assert whole.build().stages[0].batch_size == 4
     assert [(stage.steps, stage.data.image_shape) for stage in whole.build().stages] == [(20, (16, 16, 1))]
+    with pytest.raises(ValueError, match="reset_optimizers=False: expected True, as it does nothing"):
+        dataclasses.replace(whole, reset_optimizers=False).build()
+    with pytest.raises(ValueError, match=r"freeze_d=1: expected 0 where images grow.*growing=false"):
+        dataclasses.replace(config, freeze_d=1).build()
+    assert dataclasses.replace(whole, freeze_d=1).build().stages
     late = dataclasses.replace(config, first_size=8, batch_sizes=(8,)).build().stages
     assert [stage.data.image_shape for stage in late] == [(8, 8, 1), (16, 16, 1)]
     assert [(stage.steps, stage.batch_size) for stage in late] == [(1, 8), (19, 4)]
