@@ -6,7 +6,7 @@ Karras et al. 2020, "Training generative adversarial networks with limited data"
 all sizes, a discriminator without shortcuts, R1 of gamma 0.01, batches of 64 in groups of 32, neither mixed
 styles nor path length regularization, an average over 500,000 images; 100 million images. The generator's
 rate is four fifths of the discriminator's: the paper's code shrinks it for path length regularization, also
-where there is none.
+where there is none. (It changes the generator's beta2 with it, to 0.992, which stays at 0.99 here.)
 `--config.conditional=true` for the class-conditional model. For an accelerator.
 """
 

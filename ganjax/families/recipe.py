@@ -489,6 +489,10 @@ class ImageRecipe(Recipe):
                 raise ValueError(f"--config.{name}: {error}") from error
         if self.augment == "ada" and self.augment_p > self.augment_p_max:
             raise wrong(self, "augment_p", f"at most augment_p_max={self.augment_p_max}")
+        if self.augment == "fixed" and not self.augment_p:
+            raise wrong(
+                self, "augment_p", "more than 0 with augment=fixed, whose transforms would do nothing"
+            )
         if self.augment == "ada" and self.adversarial_loss().boundary is None:
             raise wrong(
                 self, "augment", f"none or fixed with loss={self.loss}, whose logits' signs mean nothing"

@@ -83,7 +83,7 @@ class StyleGAN2Recipe(ImageRecipe):
     architecture: Literal["residual", "plain", "skip"] = setting("residual", "of the discriminator")
     group: int | None = setting(
         None,
-        "images over which the discriminator sees the standard deviation; none: 4, or the batch; 0: without",
+        "images over which the discriminator sees the standard deviation; none: at most 4; 0: without",
         minimum=0,
     )
     low_levels: int = setting(
@@ -113,15 +113,18 @@ class StyleGAN2Recipe(ImageRecipe):
         """
         pixels = height * width
         shorter = min(height, width) >> levels_of(height, width, self.base_size)
+        micro = self.batch_size // self.accumulate
         of_images = {
             "generator_learning_rate": 0.002 if pixels >= 1024**2 else 0.0025,
             "discriminator_learning_rate": 0.002 if pixels >= 1024**2 else 0.0025,
             "ema_kimg": 0.3125 * self.batch_size,
             "r1": 0.0002 * pixels / self.batch_size,
             "channel_base": max((32768 if pixels >= 512**2 else 16384) // shorter, 1),
-            "group": min(4, self.batch_size // self.accumulate),
+            "group": next((count for count in (4, 3, 2) if micro % count == 0), micro),
         }
         missing = {name: value for name, value in of_images.items() if getattr(self, name) is None}
+        if self.ema_decay is not None:  # the average is by that
+            missing.pop("ema_kimg", None)
         return dataclasses.replace(self, **missing)
 
     def average(self, batch_size: int) -> optim.Schedule | None:

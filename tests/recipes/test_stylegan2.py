@@ -49,6 +49,8 @@ def test_what_follows_from_the_images():
     assert (large.r1, large.group, large.channel_base) == (0, 0, 8192)
     assert large.generator_learning_rate == 0.002
     assert StyleGAN2Recipe(batch_size=8, accumulate=4).resolved(32, 32).group == 2
+    for batch, group in ((50, 2), (6, 3), (3, 3), (7, 7), (9, 3), (12, 4)):
+        assert StyleGAN2Recipe(batch_size=batch).resolved(32, 32).group == group
     oblong = StyleGAN2Recipe().resolved(96, 160)  # 6x10 is the smallest
     assert oblong.channel_base == 16384 // 6
     assert oblong.r1 == pytest.approx(0.0002 * 96 * 160 / 32)
@@ -90,6 +92,17 @@ def test_when_it_is_regularized():
 def test_settings_that_do_not_fit(changes, text):
     with pytest.raises(ValueError, match=text):
         recipe(**changes).build()
+
+
+def test_a_fixed_probability_is_to_be_given():
+    with pytest.raises(ValueError, match=r"--config.augment_p=0.0: expected more than 0 with augment=fixed"):
+        StyleGAN2Recipe(augment="fixed")
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_an_average_by_batches_instead_of_images(decay):
+    state = loop.abstract_state(recipe(ema_decay=decay).build(), 0)
+    assert bool(state.ema) == bool(decay)
 
 
 @pytest.mark.slow
