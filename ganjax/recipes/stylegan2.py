@@ -83,7 +83,8 @@ class StyleGAN2Recipe(ImageRecipe):
     architecture: Literal["residual", "plain", "skip"] = setting("residual", "of the discriminator")
     group: int | None = setting(
         None,
-        "images over which the discriminator sees the standard deviation; none: at most 4; 0: without",
+        "images over which the discriminator sees the standard deviation; none: up to 4, as many as divide "
+        "the batch, or all of one that none divide; 0: without",
         minimum=0,
     )
     low_levels: int = setting(

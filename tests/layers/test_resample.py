@@ -10,6 +10,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from ganjax.layers import (
     blur,
+    crossfaded,
     downsample,
     downsample_filtered,
     fir_filter,
@@ -389,3 +390,13 @@ def test_errors_name_what_does_not_fit():
         jax.jit(lambda f: upfirdn(x, f))(jnp.ones(4))
     with pytest.raises(ValueError, match=r"size=\(0, 3\): expected"):
         resize_bilinear(x, (0, 3))
+
+
+def test_a_fade_in_half_precision_goes_in_steps_of_float32():
+    """In bfloat16 an alpha of 0.9985 is 1, and one of 0.5005 is 0.5."""
+    old, new = jnp.ones(3, jnp.bfloat16), jnp.zeros(3, jnp.bfloat16)
+    for alpha in (0.9985, 0.5005, 0.0, 1.0):
+        found = crossfaded(old, new, alpha)
+        assert found.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(found, jnp.full(3, 1 - alpha, jnp.bfloat16))
+    assert crossfaded(old, new, 0.9985)[0] > 0
