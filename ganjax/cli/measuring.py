@@ -12,7 +12,7 @@ from absl import flags as absl_flags
 
 from ganjax import data, sampling
 from ganjax.cli import drawing
-from ganjax.errors import NoSplit, UsageError, nearest
+from ganjax.errors import NoSplit, TooEarly, UsageError, nearest
 from ganjax.gan import Experiment, Gan, GanState, Judge
 from ganjax.metrics import sets, suite
 from ganjax.metrics.classifier import Classifier, cached_classifier
@@ -248,7 +248,7 @@ class Measurer:
 
     def _names_of(self, dataset: data.Dataset) -> list[str]:
         """What is measured of a stage's images: where other stages have larger ones, what is not for those
-        alone."""
+        alone. Raises TooEarly where nothing that was asked for is."""
         size = dataset.image_shape[:2]
         others = [_dataset(stage.data).image_shape[:2] for stage in self._experiment.stages]
 
@@ -261,7 +261,10 @@ class Measurer:
             self._once(("too small", name, size), lambda: self._say(f"{name}: not of images of {shown}"))
             return True
 
-        return [name for name in self.asked or self._default(dataset) if not for_others(name)]
+        names = [name for name in self.asked or self._default(dataset) if not for_others(name)]
+        if self.asked and not names:
+            raise TooEarly(f"of images of {'x'.join(map(str, size))}, too small for {', '.join(self.asked)}")
+        return names
 
     def _default(self, dataset: data.Dataset) -> list[str]:
         """What is measured where nothing is asked for: all that the set and the files given allow."""

@@ -18,7 +18,7 @@ from ganjax import hosts, loop, transfer
 from ganjax.checkpoint import Best, Checkpoints
 from ganjax.cli import answer, workdir
 from ganjax.cli.command import Command
-from ganjax.errors import RunError, UsageError
+from ganjax.errors import RunError, TooEarly, UsageError
 from ganjax.gan import Experiment
 from ganjax.members import STD
 from ganjax.metrics import collapse
@@ -110,7 +110,11 @@ def _evaluation(
         best = Best.parse(f"{first}:{better[first]}")
 
     def measure(index: int, state: Any, step: int) -> Mapping[str, float]:
-        results = measurer.measure(index, state, step)
+        try:
+            results = measurer.measure(index, state, step)
+        except TooEarly as error:
+            watcher.message(f"step {step} is not measured: it is {error.why}")
+            return {}
         watcher.measured(step, results)
         return measuring.numbers(results)
 

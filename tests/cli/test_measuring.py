@@ -7,7 +7,7 @@ import pytest
 from ganjax.cli.command import read_flags
 from ganjax.cli.measuring import Measurer
 from ganjax.data import load, plane
-from ganjax.errors import UsageError
+from ganjax.errors import TooEarly, UsageError
 from ganjax.gan import Experiment, Gan, GanState, Judge, Stage
 
 
@@ -57,6 +57,11 @@ def test_what_is_too_small_for_a_metric_is_measured_by_the_others(tmp_path):
             names = list(measurer.measure(index, state, 1))
             assert names == (["ms_ssim"] if index == 0 else ["swd", "ms_ssim"])
     assert said.count("swd: not of images of 4x4") == 2
+    measurer = Measurer(Experiment(stages), read_flags(["--metrics=swd", "--num_samples=10"]), said.append)
+    with pytest.raises(TooEarly, match="of images of 4x4, too small for swd"):
+        measurer.measure(
+            0, GanState(jnp.zeros((), jnp.int32), {"shape": jnp.zeros((4, 4))}, {}, {}, {}, ()), 1
+        )
     alone = Measurer(Experiment(stages[:1]), read_flags(["--metrics=swd", "--num_samples=10"]), said.append)
     with pytest.raises(UsageError, match="images of 4x4: patches need at least 7 pixels a side"):
         alone.measure(0, GanState(jnp.zeros((), jnp.int32), {"shape": jnp.zeros((4, 4))}, {}, {}, {}, ()), 1)
