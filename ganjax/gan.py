@@ -282,6 +282,8 @@ class Experiment(NamedTuple):
       show: how samples are shown; None: they are images, in a grid.
       judge: how samples are judged; None: as images (`ganjax.metrics.judge`, `ganjax.metrics.suite`).
       evaluate_every: the command line measures samples so often while it trains, in steps; 0: never.
+      frozen: the layers that do not move, as "player/name", for weights that are inherited
+        (`ganjax.transfer`).
     """
 
     stages: tuple[Stage, ...]
@@ -291,6 +293,7 @@ class Experiment(NamedTuple):
     show: Show | None = None
     judge: Judge | None = None
     evaluate_every: int = 0
+    frozen: tuple[str, ...] = ()
 
 
 def due_phases(gan: Gan, step: int) -> tuple[int, ...]:

@@ -191,7 +191,9 @@ def ema_decay(decay: float, *, start: int = 0, ramp: bool = True, every: int = 1
     return schedule
 
 
-def ema_by_images(half_life: float, batch_size: int, *, start: int = 0, ramp: float = 0.0) -> Schedule:
+def ema_by_images(
+    half_life: float, batch_size: int, *, start: int = 0, ramp: float = 0.0, every: int = 1
+) -> Schedule:
     """The decay of a moving average of which half is of the last `half_life` images, by step.
 
     Args:
@@ -200,6 +202,7 @@ def ema_by_images(half_life: float, batch_size: int, *, start: int = 0, ramp: fl
       start: until this step the average follows the parameters (decay 0).
       ramp: the half-life is at most this share of the images seen since then, so that the average of a short
         run is not dominated by its first parameters; 0: it is what it is.
+      every: the average is of what moves, and it with that, on one of so many steps.
     References:
       Karras et al. 2018, "Progressive growing of GANs"; Karras et al. 2020, "Training generative adversarial
       networks with limited data", for the ramp.
@@ -211,7 +214,7 @@ def ema_by_images(half_life: float, batch_size: int, *, start: int = 0, ramp: fl
         seen = jnp.asarray(step - start, jnp.float32) * batch_size
         images = jnp.minimum(half_life, ramp * seen) if ramp else jnp.full_like(seen, half_life)
         # 0 images: the average is what was seen last.
-        decay = jnp.exp2(-batch_size / jnp.where(images > 0, images, 1.0))
+        decay = jnp.exp2(-batch_size * every / jnp.where(images > 0, images, 1.0))
         return jnp.where((seen < 0) | (images <= 0), 0.0, decay)
 
     return schedule

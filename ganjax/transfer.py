@@ -1,6 +1,6 @@
 """Transfer learning: a new run that begins with the weights of another (`--init_from`)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -13,19 +13,22 @@ from ganjax.export import PARTS, WEIGHTS
 from ganjax.gan import GanState, Inherited
 
 
-def initial(path: epath.PathLike, warn: Callable[[str], None]) -> Callable[[GanState], Inherited]:
+def initial(
+    path: epath.PathLike, warn: Callable[[str], None], frozen: Collection[str] = ()
+) -> Callable[[GanState], Inherited]:
     """What makes a new run's first state one with the weights of another.
 
     Args:
       path: the folder of a run, whose last checkpoint counts (of several seeds, the first); that of an
         exported generator; or its `weights.safetensors`.
       warn: is told of checkpoints that are damaged.
+      frozen: as `with_weights` has it.
     Raises:
       UsageError: there is none of these; the function raises it for a state that nothing fits.
       RunError: what is there is damaged.
     """
     leaves = read(path, warn)
-    return lambda state: with_weights(state, leaves, str(path))
+    return lambda state: with_weights(state, leaves, str(path), frozen)
 
 
 def read(path: epath.PathLike, warn: Callable[[str], None]) -> dict[str, np.ndarray]:
@@ -49,7 +52,9 @@ def read(path: epath.PathLike, warn: Callable[[str], None]) -> dict[str, np.ndar
     return read_weights(file)
 
 
-def with_weights(state: GanState, leaves: Mapping[str, np.ndarray], where: str) -> Inherited:
+def with_weights(
+    state: GanState, leaves: Mapping[str, np.ndarray], where: str, frozen: Collection[str] = ()
+) -> Inherited:
     """`state` with every parameter, average and statistic of `leaves` that has its path, shape and type.
 
     Of a player that has parameters there and no average, or the other way round, either takes the one that
@@ -59,10 +64,12 @@ def with_weights(state: GanState, leaves: Mapping[str, np.ndarray], where: str) 
       state: new.
       leaves: by path, as of a run's checkpoint.
       where: they are from.
+      frozen: layers that will not move, as "player/name", so that they are of no use unless taken whole.
     Raises:
-      UsageError: nothing fits.
+      UsageError: nothing fits, or a part of a frozen layer does not.
     """
     fits: dict[str, list[bool]] = {}
+    fixed = tuple(f"{layer}/" for layer in frozen)
 
     def of(part: str, path: tuple, leaf: Any) -> Any:
         rest = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -74,6 +81,11 @@ def with_weights(state: GanState, leaves: Mapping[str, np.ndarray], where: str) 
         else:
             other = None
         if part == "params":
+            if other is None and f"{rest}/".startswith(fixed):
+                raise UsageError(
+                    f"--init_from={where}: {rest} of {'x'.join(map(str, np.shape(leaf)))} is not there, and "
+                    "would keep its random values, as its layer is not to move; lower --config.freeze_d"
+                )
             fits.setdefault(rest.split("/")[0], []).append(other is not None)
         return leaf if other is None else np.array(other)
 

@@ -63,6 +63,26 @@ def test_nothing_fits():
         taken({"params/generator/a": np.full(2, 1, np.float16), "stats/generator/mean": np.zeros(1)})
 
 
+def test_a_layer_that_is_not_to_move_is_taken_whole():
+    there = {"params/generator/a": np.full(2, 1, np.float32)}
+    state, _ = with_weights(state_of(0.0), there, "there", ["generator/a"])
+    assert state.params["generator"]["a"].tolist() == [1, 1]
+    with pytest.raises(UsageError, match="--init_from=there: generator/b of 3 is not there.*freeze_d"):
+        with_weights(state_of(0.0), there, "there", ["generator/a", "generator/b"])
+    other = {**there, "params/generator/b": np.full(4, 1, np.float32)}
+    with pytest.raises(UsageError, match="generator/b of 3"):
+        with_weights(state_of(0.0), other, "there", ["generator/b"])
+
+
+def test_layers_that_do_not_move_are_of_another_run(capsys, tmp_path):
+    run = runner(capsys)
+    words = ["--experiment=stylegan2_mnist", "--config.freeze_d=1", "--config.dataset=random"]
+    answer = run(*words, f"--workdir={tmp_path / 'new'}")
+    assert answer.code == 2
+    assert "discriminator/image: layers that do not move would keep random weights" in answer.err
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.slow
 def test_the_command(capsys, tmp_path):
     run = runner(capsys)

@@ -146,6 +146,9 @@ def plan(command: Command) -> Run:
       UsageError: a setting does not fit, or the run has no metric as `--keep_best` names it.
     """
     config = resolve(command)
+    inherits = command.flags.init_from is not None
+    if inherits and hasattr(config, "with_weights"):  # what is none by default may depend on it
+        config = config.with_weights()
     specs: dict[str, dict[str, Any]] = {}
 
     def load(name: str, *, split: str = "train", **options: Any) -> data.Dataset:
@@ -155,6 +158,11 @@ def plan(command: Command) -> Run:
         return dataset
 
     experiment = _build(command, config, load)
+    if experiment.frozen and not inherits:
+        raise UsageError(
+            f"{', '.join(experiment.frozen)}: layers that do not move would keep random weights; give those "
+            "of another run, with --init_from=FOLDER, or --config.freeze_d=0"
+        )
     for stage in experiment.stages:
         placed = arrangement(
             command.flags.parallel,

@@ -74,6 +74,7 @@ def adversarial(
     swap_labels: float = 0.0,
     penalties: Mapping[str, Penalty] | None = None,
     lazy_penalties: Mapping[str, tuple[int, Penalty]] | None = None,
+    lazy_stride: int = 1,
     watched: Mapping[str, Callable[[Seen], Array]] | None = None,
     adaptive: Adaptive | None = None,
     weight_penalties: Mapping[str, Mapping[str, tuple[float, WeightPenalty]]] | None = None,
@@ -117,6 +118,7 @@ def adversarial(
       lazy_penalties: name -> (k, a further term), which the discriminator descends by itself on the last of
         every k steps, k times as strongly (Karras et al. 2020, "Analyzing and improving the image quality of
         StyleGAN", appendix B). The rate and the betas of Adam are the caller's to correct (`optim.lazily`).
+      lazy_stride: the discriminator moves on the last of every so many steps, and k counts those.
       watched: name -> a metric of what the discriminator saw.
       adaptive: an augmentation that follows the discriminator; before `augment`.
       weight_penalties: player -> name -> (weight, penalty of its parameters); metrics "player_name".
@@ -504,7 +506,7 @@ def adversarial(
         phases=(
             Phase(DISCRIMINATOR, discriminator_loss, discriminator_due, stream, accumulate),
             *(
-                Phase(DISCRIMINATOR, lazy_loss(name, interval, penalty), every(interval), name, accumulate)
+                Phase(DISCRIMINATOR, lazy_loss(name, interval, penalty), every(interval * lazy_stride), name, accumulate)
                 for name, (interval, penalty) in lazy_penalties.items()
             ),
             Phase(GENERATOR, generator_loss, generator_due, stream, accumulate),

@@ -43,6 +43,7 @@ def with_path_length(
     shrink: int = 2,
     decay: float = 0.01,
     accumulate: int = 1,
+    stride: int = 1,
 ) -> Gan:
     """`gan` with a phase in which the generator descends E (path length - their running mean)^2.
 
@@ -52,10 +53,11 @@ def with_path_length(
       latent_size: Z.
       num_classes: 0 for an unconditional GAN.
       weight: of the penalty.
-      interval: k: the phase is due on the last of every k steps, and k times as strong.
+      interval: k: the phase is due on the last of every k of the generator's steps, and k times as strong.
       shrink: of the batch every `shrink`-th example is taken, for memory.
       decay: 1 - that of the running mean, which starts at 0.
       accumulate: micro-batches to one update.
+      stride: the generator moves on the last of every `stride` steps of the run.
     The phase raises ValueError where `shrink` does not divide the batch.
     """
 
@@ -105,5 +107,5 @@ def with_path_length(
         params, stats, carry = gan.init(key, batch)
         return params, stats, {**(carry or {}), PATH_LENGTH: jnp.zeros(())}
 
-    phase = Phase(GENERATOR, loss, every(interval), "path length", accumulate)
+    phase = Phase(GENERATOR, loss, every(interval * stride), "path length", accumulate)
     return gan._replace(init=init, phases=(*gan.phases, phase))

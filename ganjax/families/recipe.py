@@ -399,11 +399,13 @@ class Recipe:
             penalties["mismatched"] = self.of_labels(num_classes)
         lazy = {"r1": (self.r1_every, penalties.pop("r1"))} if "r1" in penalties and self.r1_every > 1 else {}
         optimizers = self.optimizers(rung.first)
+        still: list[str] = []
         if self.freeze_d:
             layers = layers_of(discriminator, source, bool(num_classes))
             if self.freeze_d >= len(layers):
                 raise wrong(self, "freeze_d", f"less than {len(layers)}, the discriminator's layers")
-            optimizers[DISCRIMINATOR] = optim.frozen(optimizers[DISCRIMINATOR], layers[: self.freeze_d])
+            still = layers[: self.freeze_d]
+            optimizers[DISCRIMINATOR] = optim.frozen(optimizers[DISCRIMINATOR], still)
         share = losses.top_k_share(0, self.top_k, max(self.steps // 2, 1))
         gan = adversarial(
             generator,
@@ -422,6 +424,7 @@ class Recipe:
             swap_labels=self.swap_labels,
             penalties=penalties,
             lazy_penalties=lazy,
+            lazy_stride=self.generator_steps,
             watched=self.watched(),
             adaptive=self.adaptive(rung.batch_size),
             weight_penalties=self.weight_penalties(),
@@ -442,6 +445,7 @@ class Recipe:
             num_classes=num_classes,
             seeds=self.seeds,
             evaluate_every=self.evaluate_every,
+            frozen=tuple(f"{DISCRIMINATOR}/{layer}" for layer in still),
             **further,
         )
 

@@ -561,9 +561,13 @@ def _discriminator_overfitting(subject: Subject) -> dict[str, Any]:
     count = min(CRITIC_IMAGES, *(images.count for images in sides.values()))
     means = {}
     for name, images in sides.items():
-        chosen = _chosen(images, count, np.random.default_rng([subject.seed, count]))
+        draw = np.random.default_rng([subject.seed, count])
+        chosen = _chosen(images, count, draw)
         labels = images.labels[chosen] if images.labels is not None and images.num_classes else None
-        means[name] = float(np.mean(critic.logits(_at(images, chosen), labels), dtype=np.float64))
+        # Shuffled, as a logit may depend on the images beside it: of one class, if the set is sorted.
+        order = draw.permutation(count)
+        logits = critic.logits(_at(images, chosen)[order], None if labels is None else labels[order])
+        means[name] = float(np.mean(logits, dtype=np.float64))
     apart = means["train"] - means["generated"]
     value = (means["train"] - means["held_out"]) / apart if apart else 0.0
     return {"value": value, **means, "images": count}

@@ -41,8 +41,10 @@ class StyleGAN2Recipe(ImageRecipe):
     ema_kimg: float | None = setting(
         None, "half-life of the averaged generator, in thousands of images; none: 0.3125 * batch", above=0.0
     )
-    ema_ramp: float = setting(
-        0.05, "share of the images seen that the half-life does not exceed; 0: off", minimum=0.0
+    ema_ramp: float | None = setting(
+        None,
+        "share of the images seen that the half-life does not exceed; none: 0.05, with --init_from 0; 0: off",
+        minimum=0.0,
     )
     r1: float | None = setting(
         None,
@@ -115,24 +117,39 @@ class StyleGAN2Recipe(ImageRecipe):
         pixels = height * width
         shorter = min(height, width) >> levels_of(height, width, self.base_size)
         micro = self.batch_size // self.accumulate
-        of_images = {
+        by_default = {
             "generator_learning_rate": 0.002 if pixels >= 1024**2 else 0.0025,
             "discriminator_learning_rate": 0.002 if pixels >= 1024**2 else 0.0025,
             "ema_kimg": 0.3125 * self.batch_size,
+            "ema_ramp": 0.05,
             "r1": 0.0002 * pixels / self.batch_size,
             "channel_base": max((32768 if pixels >= 512**2 else 16384) // shorter, 1),
             "group": next((count for count in (4, 3, 2) if micro % count == 0), micro),
         }
-        missing = {name: value for name, value in of_images.items() if getattr(self, name) is None}
         if self.ema_decay is not None:  # the average is by that
-            missing.pop("ema_kimg", None)
+            del by_default["ema_kimg"], by_default["ema_ramp"]
+        missing = {name: value for name, value in by_default.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
+
+    def with_weights(self) -> "StyleGAN2Recipe":
+        """These settings for a run that begins with the weights of another: the average goes on from the one
+        that it takes, which a half-life of few images would lose at once."""
+        if self.ema_decay is not None or self.ema_ramp is not None:
+            return self
+        return dataclasses.replace(self, ema_ramp=0.0)
 
     def average(self, batch_size: int) -> optim.Schedule | None:
         if self.ema_decay is not None:
             return super().average(batch_size)
         assert self.ema_kimg is not None
-        return optim.ema_by_images(1000 * self.ema_kimg, batch_size, start=self.ema_start, ramp=self.ema_ramp)
+        assert self.ema_ramp is not None
+        return optim.ema_by_images(
+            1000 * self.ema_kimg,
+            batch_size,
+            start=self.ema_start,
+            ramp=self.ema_ramp,
+            every=self.discriminator_steps,
+        )
 
     def lazy_intervals(self) -> dict[str, int]:
         """Path length besides."""
@@ -218,5 +235,6 @@ class StyleGAN2Recipe(ImageRecipe):
             shrink=self.path_length_shrink,
             decay=self.path_length_decay,
             accumulate=self.accumulate,
+            stride=self.discriminator_steps,
         )
         return built._replace(stages=(stage._replace(gan=gan),))

@@ -122,6 +122,8 @@ def test_a_lazy_penalty_is_a_step_of_its_own():
     ):
         np.testing.assert_array_equal(ours, theirs)
     assert every(4)(3)
+    rarely = make(lazy_penalties={"r1": (4, penalties.r1(10.0))}, lazy_stride=2).phases[1]
+    assert [step for step in range(17) if rarely.due(step)] == [7, 15]
 
 
 def test_adams_correction():
@@ -142,5 +144,7 @@ def test_an_average_by_images():
     assert [float(ramped(jnp.asarray(step))) for step in (0, 2)] == [0, 0]
     assert float(ramped(jnp.asarray(102))) == pytest.approx(0.5 ** (10 / 50))
     assert float(ramped(jnp.asarray(10**5))) == pytest.approx(float(decay(jnp.asarray(0))))
+    thrice = ema_by_images(1000, 10, every=3)
+    assert float(thrice(jnp.asarray(5))) == pytest.approx(float(decay(jnp.asarray(0))) ** 3)
     with pytest.raises(ValueError, match="half_life=0"):
         ema_by_images(0, 10)

@@ -73,6 +73,8 @@ def test_the_phase():
     phase = gan.phases[-1]
     assert phase.player == GENERATOR
     assert [step for step in range(9) if phase.due(step)] == [3, 7]
+    rarely = with_path_length(make(generator), generator, **options, stride=2).phases[-1]
+    assert [step for step in range(17) if rarely.due(step)] == [7, 15]
     batch = batch_of()
     state = create_state(gan, KEY, batch)
     assert float(state.carry[PATH_LENGTH]) == 0

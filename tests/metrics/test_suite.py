@@ -104,6 +104,25 @@ def test_a_discriminator_that_knows_what_it_was_trained_on():
             suite.measure(subject(of(10, 7), real, Network(), critic=asked), names)
 
 
+def test_the_discriminator_is_not_shown_images_in_order_of_class():
+    """Its minibatch deviation would be that of one class."""
+    classes = np.arange(60) // 20
+    pictures = np.broadcast_to(classes[:, None, None, None], (60, 2, 2, 1)).astype(np.uint8)
+    shown = []
+
+    def logits(images, labels):
+        np.testing.assert_array_equal(images[:, 0, 0, 0], labels)
+        shown.append(labels)
+        return labels.astype(float)
+
+    several = sets.of_arrays(pictures, classes, 3, {"set": "x", "split": "test"})
+    critic = suite.Critic(logits, several)
+    suite.measure(subject(several, several, Network(), critic=critic), ["discriminator_overfitting"])
+    for labels in shown:
+        np.testing.assert_array_equal(np.sort(labels), classes)
+        assert np.count_nonzero(np.diff(labels)) > 20
+
+
 def test_known_answers():
     bright = sets.of_arrays(np.full((1000, 8, 8, 1), 255, np.uint8) - (GENERATED.read(0, 1000) >> 3))
     results = suite.measure(subject(bright, REAL, Network()), ["fid", "precision", "recall"])

@@ -51,6 +51,11 @@ def test_what_follows_from_the_images():
     assert StyleGAN2Recipe(batch_size=8, accumulate=4).resolved(32, 32).group == 2
     for batch, group in ((50, 2), (6, 3), (3, 3), (7, 7), (9, 3), (12, 4)):
         assert StyleGAN2Recipe(batch_size=batch).resolved(32, 32).group == group
+    assert auto.ema_ramp == 0.05
+    begun = StyleGAN2Recipe().with_weights()  # of another run: the average goes on
+    assert begun.resolved(256, 256).ema_ramp == 0
+    assert StyleGAN2Recipe(ema_ramp=0.1).with_weights().ema_ramp == 0.1
+    assert StyleGAN2Recipe(ema_decay=0.9).with_weights().ema_ramp is None
     oblong = StyleGAN2Recipe().resolved(96, 160)  # 6x10 is the smallest
     assert oblong.channel_base == 16384 // 6
     assert oblong.r1 == pytest.approx(0.0002 * 96 * 160 / 32)
@@ -62,6 +67,9 @@ def test_when_it_is_regularized():
     due = [[step for step in range(33) if phase.due(step)] for phase in gan.phases]
     assert due[1] == [15, 31]
     assert due[3] == [3, 7, 11, 15, 19, 23, 27, 31]
+    for name, phase, steps in (("generator_steps", 1, [31]), ("discriminator_steps", 3, [7, 15, 23, 31])):
+        slow = recipe(r1_every=16, path_length_every=4, **{name: 2}, steps=40).build().stages[0].gan
+        assert [step for step in range(33) if slow.phases[phase].due(step)] == steps, name
     assert recipe().lazy_intervals() == {"generator": 2}  # gamma is not known yet
     assert recipe(r1=1.0).lazy_intervals() == {"generator": 2, "discriminator": 4}
     none = recipe(path_length=0.0, path_length_every=4, r1=0.0, r1_every=16)
