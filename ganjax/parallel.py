@@ -78,7 +78,12 @@ class Arrangement(NamedTuple):
 
 
 def arrangement(
-    kind: str, batch_size: int, model_parallel: int = 1, deterministic: bool = False
+    kind: str,
+    batch_size: int,
+    model_parallel: int = 1,
+    deterministic: bool = False,
+    *,
+    setting: str = "batch_size",
 ) -> Arrangement:
     """What `kind` comes to on the devices there are, of all processes.
 
@@ -87,6 +92,7 @@ def arrangement(
       batch_size: of the global batch.
       model_parallel: over how many devices each copy of the model is spread.
       deterministic: the same bits however the devices are laid out over processes.
+      setting: what the batch's size is called in the error.
     Raises:
       UsageError: the kind is unknown or not to be had, or the batch does not split evenly.
     """
@@ -113,7 +119,7 @@ def arrangement(
     if batch_size % (len(devices) // model_parallel):
         over = "devices" if model_parallel == 1 else f"parts of {model_parallel} devices"
         raise UsageError(
-            f"--config.batch_size={batch_size}: it does not split evenly over "
+            f"--config.{setting}={batch_size}: it does not split evenly over "
             f"{len(devices) // model_parallel} {over}"
         )
     return Arrangement(kind, tuple(devices), model_parallel, deterministic)

@@ -12,6 +12,7 @@ from absl import flags as absl_flags
 
 from ganjax import data, sampling
 from ganjax.cli import drawing
+from ganjax.data.shrunk import shrunk
 from ganjax.errors import NoSplit, TooEarly, UsageError, nearest
 from ganjax.gan import Experiment, Gan, GanState, Judge
 from ganjax.metrics import sets, suite
@@ -407,17 +408,18 @@ class Measurer:
 
         def make() -> data.Dataset:
             height, width, channels = dataset.image_shape
-            return data.load(
+            whole = data.load(
                 dataset.name,
                 split=split,
                 data_dir=self._flags.data_dir,
-                image_size=(height, width),
+                image_size=(height * dataset.shrink, width * dataset.shrink),
                 channels=channels,
                 **dataset.options(),
                 skip_corrupt=self._flags.skip_corrupt,
             )
+            return shrunk(whole, dataset.shrink)
 
-        options = tuple(dataset.options().values())
+        options = (*dataset.options().values(), dataset.shrink)
         return self._once(("real", dataset.name, dataset.image_shape, options, split), make)
 
     def _sampler(self, index: int) -> Sampler:

@@ -164,16 +164,19 @@ def plan(command: Command) -> Run:
             "of another run, with --init_from=FOLDER, or --config.freeze_d=0"
         )
     for stage in experiment.stages:
+        of_largest = stage.batch_size == getattr(config, "batch_size", stage.batch_size)
+        size = "batch_size" if of_largest else "batch_sizes"
         placed = arrangement(
             command.flags.parallel,
             stage.batch_size,
             command.flags.model_parallel,
             command.flags.deterministic,
+            setting=size,
         )
         micro_batches = max(phase.accumulate for phase in stage.gan.phases)
         if stage.batch_size // placed.parts % micro_batches:
             raise UsageError(
-                f"--config.batch_size={stage.batch_size}: it does not split evenly over {placed.parts} "
+                f"--config.{size}={stage.batch_size}: it does not split evenly over {placed.parts} "
                 f"devices times {micro_batches} micro-batches (accumulate)"
             )
     if not experiment.evaluate_every:  # or `ganjax.cli.train` does, which knows what is measured

@@ -42,6 +42,7 @@ class Dataset:
         from `from_spec` they are known once an example was read.
       resize: how images that were of another size came to this one; see `ganjax.data.load`.
       held_out, held_out_by: what share of the set is its test split, where it has none; likewise.
+      shrink: by what `ganjax.data.shrunk.shrunk` divided the sides; 1: they are as they were loaded.
       fetch_among: places -> `fetch` as a part of the set that has these is to read them: what is replaced in
         it is by one of its own. None: no image is ever replaced.
     """
@@ -58,6 +59,7 @@ class Dataset:
     resize: str = dataclasses.field(default="crop", repr=False)
     held_out: float = dataclasses.field(default=0.0, repr=False)
     held_out_by: str = dataclasses.field(default="", repr=False)
+    shrink: int = dataclasses.field(default=1, repr=False)
     fetch_among: Callable[[np.ndarray], Fetch] | None = dataclasses.field(default=None, repr=False)
     _arrays: dict[str, np.ndarray] | None = dataclasses.field(default=None, init=False, repr=False)
     _lock: Any = dataclasses.field(default_factory=threading.Lock, init=False, repr=False)
@@ -154,7 +156,7 @@ def from_spec(spec: Mapping[str, Any], find: Callable[[], Dataset] | None = None
       UsageError: `spec` isn't what `Dataset.spec` gave. In reading, a RunError where what was found is
         another set.
     """
-    of_data = ("fetch", "fetch_among", "skipped", "names", *OPTIONS)
+    of_data = ("fetch", "fetch_among", "skipped", "names", "shrink", *OPTIONS)
     names = [field.name for field in dataclasses.fields(Dataset) if field.init and field.name not in of_data]
     if sorted(spec) != sorted(names):
         raise UsageError(f"dataset metadata with the keys {sorted(spec)}: expected {sorted(names)}")

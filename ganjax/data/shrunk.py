@@ -38,7 +38,8 @@ def shrunk(dataset: Dataset, factor: int) -> Dataset:
             return {"image": images}
         return {"image": images, "label": np.concatenate(labels).astype(np.int32)}
 
-    return dataclasses.replace(dataset, image_shape=shape, fetch=fetch, fetch_among=None)
+    shrink = dataset.shrink * factor
+    return dataclasses.replace(dataset, image_shape=shape, shrink=shrink, fetch=fetch, fetch_among=None)
 
 
 def block_means(images: np.ndarray, factor: int) -> np.ndarray:

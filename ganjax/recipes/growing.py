@@ -109,11 +109,17 @@ class GrowingRecipe(ImageRecipe):
         levels = range(self.first_level(top), top + 1) if self.growing else (top,)
         for name in () if self.growing else OF_GROWTH:
             check_unused(self, name, "growing=false")
+        if self.joined and self.group:
+            raise wrong(self, "joined", "false, or group=0: the deviation would be of both kinds of images")
         before = self.batch_sizes[: len(levels) - 1]
+        own = next(field.default for field in dataclasses.fields(self) if field.name == "batch_sizes")
+        if len(self.batch_sizes) > len(before) and self.batch_sizes != own:
+            count = len(before)
+            raise wrong(self, "batch_sizes", f"at most {count}, for there are so many sizes before the largest")
         sizes = [*before, *[self.batch_size] * (len(levels) - len(before))]
         for size in sizes:
             if size % self.accumulate:
-                raise wrong(self, "accumulate", f"a number that divides the batch of {size}")
+                raise wrong(self, "accumulate", f"a number that divides every size's batch, as that of {size}")
             micro = size // self.accumulate
             if self.group and micro > self.group and micro % self.group:
                 raise wrong(self, "group", f"a number that divides the (micro-)batch of {micro}, or 0")
@@ -135,7 +141,14 @@ class GrowingRecipe(ImageRecipe):
             own = None
         images = self.images(load)
         height, width, _ = images.image_shape
-        if own is not None and (own[0] < height or own[1] < width):
+        if self.image_size is not None and own is None:
+            logging.warning(
+                "dataset=%s: its images are of several sizes; those smaller than %dx%d are enlarged",
+                self.dataset,
+                height,
+                width,
+            )
+        elif own is not None and (own[0] < height or own[1] < width):
             logging.warning(
                 "dataset=%s: its images of %dx%d are enlarged to %dx%d", self.dataset, *own, height, width
             )

@@ -7,6 +7,7 @@ import pytest
 from ganjax.cli.command import read_flags
 from ganjax.cli.measuring import Measurer
 from ganjax.data import load, plane
+from ganjax.data.shrunk import shrunk
 from ganjax.errors import TooEarly, UsageError
 from ganjax.gan import Experiment, Gan, GanState, Judge, Stage
 
@@ -65,3 +66,18 @@ def test_what_is_too_small_for_a_metric_is_measured_by_the_others(tmp_path):
     alone = Measurer(Experiment(stages[:1]), read_flags(["--metrics=swd", "--num_samples=10"]), said.append)
     with pytest.raises(UsageError, match="images of 4x4: patches need at least 7 pixels a side"):
         alone.measure(0, GanState(jnp.zeros((), jnp.int32), {"shape": jnp.zeros((4, 4))}, {}, {}, {}, ()), 1)
+
+
+def test_small_images_are_compared_with_real_ones_of_the_training(tmp_path):
+    """Which were halved from the largest on, not brought to their size at once."""
+    images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "images.npz", image=images)
+    small = shrunk(load(str(tmp_path / "images.npz"), image_size=8), 2)
+    gan = Gan(
+        lambda key, batch: ({}, {}, ()), (), {}, lambda state, keys, labels: jnp.zeros((len(keys), 4, 4, 1))
+    )
+    flags = read_flags(["--metrics=ms_ssim", "--num_samples=10"])
+    measurer = Measurer(Experiment((Stage(gan, small, 1, 4),)), flags, lambda text: None)
+    real = measurer._real(small, "train")
+    places = np.arange(10)
+    np.testing.assert_array_equal(real.read(places)["image"], small.read(places)["image"])

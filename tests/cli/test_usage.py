@@ -157,6 +157,16 @@ WRONG = {
         (*TINY_MNIST, "--config.batch_size=6"),
         r"--config\.batch_size=6: it does not split evenly over 4 devices",
     ),
+    "uneven batch of smaller images": (
+        (
+            "--experiment=pggan_mnist",
+            "--config.dataset=random",
+            "--config.batch_sizes=6",
+            "--config.group=0",
+            "--parallel=pmap",
+        ),
+        r"--config\.batch_sizes=6: it does not split evenly over 4 devices",
+    ),
 }
 
 

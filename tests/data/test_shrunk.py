@@ -32,6 +32,7 @@ def test_a_shrunk_set():
     assert len(resident["image"]) == 256
     assert half.example(2)["image"].shape == (2, 2, 4, 1)
     assert shrunk(whole, 1) is whole
+    assert (whole.shrink, half.shrink, shrunk(half, 2).shrink) == (1, 4, 8)
     with pytest.raises(ValueError, match="8x16 can't be shrunk by 3"):
         shrunk(whole, 3)
 

@@ -109,6 +109,11 @@ def test_the_stages_of_a_run():
     with pytest.raises(ValueError, match=r"freeze_d=1: expected 0 where images grow.*growing=false"):
         dataclasses.replace(config, freeze_d=1).build()
     assert dataclasses.replace(whole, freeze_d=1).build().stages
+    with pytest.raises(ValueError, match=r"batch_sizes=\(16, 8\): expected at most 1"):
+        dataclasses.replace(config, first_size=8).build()
+    with pytest.raises(ValueError, match="joined=True: expected false, or group=0"):
+        dataclasses.replace(config, joined=True).build()
+    assert dataclasses.replace(config, joined=True, group=0).build().stages
     late = dataclasses.replace(config, first_size=8, batch_sizes=(8,)).build().stages
     assert [stage.data.image_shape for stage in late] == [(8, 8, 1), (16, 16, 1)]
     assert [(stage.steps, stage.batch_size) for stage in late] == [(1, 8), (19, 4)]
