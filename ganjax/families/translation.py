@@ -7,7 +7,8 @@ Networks are linen modules, called as
     discriminator(both [n, H, W, C + C'], train=bool)               -> logits, [n] or one for each patch
 
 where `both` has the channels of the image to translate and, behind them, those of its translation, the real
-or the generated one. `keys` and `axis_name` are as in `ganjax.families.adversarial`: there is no latent, and
+or the generated one. A discriminator that sows "features" into "intermediates", any number of arrays, can be
+matched by them. `keys` and `axis_name` are as in `ganjax.families.adversarial`: there is no latent, and
 a generator's noise is its dropout, in sampling too.
 """
 
@@ -38,6 +39,7 @@ def translation(
     target: str = "B",
     loss: losses.AdversarialLoss = losses.NON_SATURATING,
     l1: float = 100.0,
+    feature_matching: float = 0.0,
     adversarial_weight: float = 1.0,
     discriminator_weight: float = 0.5,
     ema_decay: Callable[[Array], Array] | None = None,
@@ -52,6 +54,9 @@ def translation(
       target: the domain that is translated to.
       loss: what the two minimise; no relativistic one.
       l1: weight of the mean absolute difference from the target, 100 in the paper.
+      feature_matching: weight of the mean absolute difference between the discriminator's features of the
+        generated and of the real image, a sum over its layers (Wang et al. 2018, "High-resolution image
+        synthesis and semantic manipulation with conditional GANs", with 10).
       adversarial_weight: of the adversarial term of the generator's loss.
       discriminator_weight: of the discriminator's loss, which the paper halves.
       ema_decay: the decay of the averaged generator by step; None keeps no average.
@@ -106,11 +111,17 @@ def translation(
     ) -> tuple[Array, Effects]:
         fake, stats = translated(params, state, batch[source], context)
         d_params, d_stats = state.params[DISCRIMINATOR], state.stats[DISCRIMINATOR]
-        fake_logits, _ = judged(d_params, d_stats, batch[source], fake, context)
+        d_stats = {**d_stats, "intermediates": {}} if feature_matching else d_stats
+        fake_logits, after = judged(d_params, d_stats, batch[source], fake, context)
         adversarial = jnp.mean(loss.generator(fake_logits))
         distance = jnp.mean(jnp.abs(fake - batch[target]))
         metrics = {"generator_loss": adversarial, "l1": distance}
         value = adversarial_weight * adversarial + l1 * distance
+        if feature_matching:
+            _, real_after = judged(d_params, d_stats, batch[source], batch[target], context)
+            real_after = jax.lax.stop_gradient(real_after)
+            metrics["feature_matching"] = distance_of_features(features_of(after), features_of(real_after))
+            value += feature_matching * metrics["feature_matching"]
         return value, Effects({GENERATOR: context.mean(stats)}, None, metrics)
 
     def sample(state: GanState, keys: Array | None, conditions: Mapping[str, Array]) -> dict[str, Array]:
@@ -135,6 +146,20 @@ def translation(
         sample=sample,
         ema={GENERATOR: ema_decay} if ema_decay is not None else {},
     )
+
+
+def features_of(collections: Tree) -> tuple[Array, ...]:
+    """What a discriminator sowed as its features, layer by layer. Raises ValueError if it did not."""
+    found = collections["intermediates"].get("features")
+    if not found:
+        raise ValueError('feature_matching needs a discriminator that sows its "features" (translation.py)')
+    return found
+
+
+def distance_of_features(a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
+    """The mean absolute difference of each layer's, in a sum; float32."""
+    each = (jnp.mean(jnp.abs(x - y), dtype=jnp.float32) for x, y in zip(a, b, strict=True))
+    return sum(each, jnp.zeros(()))
 
 
 def check_not_relativistic(loss: losses.AdversarialLoss) -> None:

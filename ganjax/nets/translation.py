@@ -114,7 +114,8 @@ class PatchDiscriminator(nn.Module):
     """A logit for each patch of an image: 4x4 convolutions, `stages` of stride 2 and two of stride 1.
 
     70 pixels are C64-C128-C256-C512 of three stages; a patch of 1 is two 1x1 convolutions before the logit's.
-    All but the first and the last are normalised; leaky ReLU 0.2.
+    All but the first and the last are normalised; leaky ReLU 0.2. What each but the last gives is sown, layer
+    by layer, as the intermediate "features".
 
     Attributes:
       patch: pixels on a side of what a logit sees, of `PATCHES`.
@@ -159,6 +160,7 @@ class PatchDiscriminator(nn.Module):
             features = self.width * min(2**stage, 8)
             x = conv(features, strides=(stride, stride), use_bias=bare or self.norm == "none")(x)
             x = nn.leaky_relu(x if bare else normed(x), 0.2)
+            self.sow("intermediates", "features", x)
         return conv(1)(x).astype(jnp.float32)
 
 

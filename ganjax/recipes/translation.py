@@ -235,6 +235,9 @@ class PairedRecipe(TranslationRecipe):
         "", "the domain that is a label map, against which classes are measured; none: neither is"
     )
     l1: float = setting(100.0, "weight of the mean absolute difference from the target", minimum=0.0)
+    feature_matching: float = setting(
+        0.0, "weight of the distance between the discriminator's features; 0: off", minimum=0.0
+    )
     stages: int | None = setting(
         None,
         "how often the U-Net halves images; none: as often as they can be",
@@ -288,6 +291,7 @@ class PairedRecipe(TranslationRecipe):
             source=source,
             target=target,
             l1=self.l1,
+            feature_matching=self.feature_matching,
             **self.further(),
         )
         paired = data.Paired(train, divide, self.augmentation())

@@ -104,6 +104,38 @@ def test_pix2pix_by_hand(source, target):
         gan.sample(state, None, np.arange(3))
 
 
+class Sowing(nn.Module):
+    """Two layers, of which the first and its square are features."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        y = nn.Dense(2, use_bias=False)(x)
+        self.sow("intermediates", "features", y)
+        self.sow("intermediates", "features", y**2)
+        return nn.Dense(1, use_bias=False)(y)
+
+
+def test_feature_matching_by_hand():
+    given = batch(channels=(2, 1))
+    both = {"optimizers": {"generator": adam(), "discriminator": adam()}, "l1": 0.0}
+    gan = translation(Map(1), Sowing(), **both, feature_matching=10.0)
+    state, found = losses_of(gan, given)
+    fake = np.tanh(given["A"] @ kernel(state.params["generator"]))
+    first = kernel(state.params["discriminator"])
+    real, made = (np.concatenate([given["A"], image], axis=-1) @ first for image in (given["B"], fake))
+    distance = np.mean(np.abs(real - made)) + np.mean(np.abs(real**2 - made**2))
+    metrics = found["generator"][1].metrics
+    assert float(metrics["feature_matching"]) == pytest.approx(distance, rel=1e-5)
+    expected = float(metrics["generator_loss"]) + 10 * distance
+    assert found["generator"][0] == pytest.approx(expected, rel=1e-5)
+    without = losses_of(translation(Map(1), Sowing(), **both), given)[1]
+    assert without["generator"][0] == pytest.approx(float(metrics["generator_loss"]), rel=1e-5)
+    assert found["discriminator"][0] == without["discriminator"][0]  # it knows nothing of that
+    assert "intermediates" not in state.stats["discriminator"]
+    with pytest.raises(ValueError, match='sows its "features"'):
+        losses_of(translation(Map(1), Map(1, bounded=False), **both, feature_matching=1.0), given)
+
+
 def test_dropout_goes_on_in_sampling_by_the_key():
     given = batch()
     optimizers = {"generator": adam(), "discriminator": adam()}

@@ -62,6 +62,11 @@ def test_directions_and_channels():
     assert not loop.abstract_state(built("cyclegan_horse2zebra", pool_size=0), 0).carry
 
 
+def test_feature_matching_is_a_term_of_its_own():
+    names = [loop.metric_names(built("pix2pix_emoji", feature_matching=weight)) for weight in (0, 10)]
+    assert set(names[1]) - set(names[0]) == {"feature_matching"}
+
+
 def test_what_is_held_out_together_is_measured_together(tmp_path):
     """By names up to the text that the experiment names, also where the set is loaded from its record."""
     names = [f"{letter}-{i}" for letter in "abcd" for i in range(3)]
