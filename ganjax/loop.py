@@ -593,7 +593,8 @@ class _Training:
         self.figures, self.evaluated_step = members.summary(each), self.step
         self.evaluation_seconds += time.monotonic() - began
         seconds = self.earlier_seconds + time.monotonic() - self.started
-        self.observer.evaluated(self.step, seconds, self.figures)
+        if self.figures:  # nothing, where what was asked for can't be measured yet
+            self.observer.evaluated(self.step, seconds, self.figures)
 
     def _is_due(self, steps: int) -> bool:
         return bool(steps) and self.step % steps == 0
