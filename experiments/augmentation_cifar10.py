@@ -24,7 +24,7 @@ class Config(AugmentationRecipe):
     width: int = setting(64, "channels at half the image's size", minimum=1, maximum=65_536)
     learning_rate: float = setting(2e-4, "of both players; falls to 0 in the second half", above=0.0)
     diff_augment: str = setting("color,translation,cutout", "DiffAugment's policy; empty: off")
-    classifier_steps: int = setting(3000, "batches that each is trained on, at least", minimum=1)
+    classifier_steps: int = setting(3000, "batches that each is trained on", minimum=1)
     max_shift: int = setting(4, "pixels by which classical augmentation moves images", minimum=0)
     flip: bool = setting(True, "classical augmentation mirrors images")
 

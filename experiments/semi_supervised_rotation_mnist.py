@@ -21,7 +21,7 @@ from ganjax.recipes.semi_supervised import NoisyRecipe
 
 @dataclasses.dataclass(frozen=True)
 class Config(NoisyRecipe):
-    degrees: float = setting(60.0, "the largest angle", above=0.0, maximum=180.0)
+    degrees: float = setting(60.0, "the largest angle", above=0.0, maximum=90.0)
     classify: bool = setting(
         True, "the class is learned too, and what is real is told by all classes' logits"
     )

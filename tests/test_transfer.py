@@ -67,7 +67,7 @@ def test_a_layer_that_is_not_to_move_is_taken_whole():
     there = {"params/generator/a": np.full(2, 1, np.float32)}
     state, _ = with_weights(state_of(0.0), there, "there", ["generator/a"])
     assert state.params["generator"]["a"].tolist() == [1, 1]
-    with pytest.raises(UsageError, match="--init_from=there: generator/b of 3 is not there.*freeze_d"):
+    with pytest.raises(UsageError, match=r"--init_from=there: generator/b of 3 is not there.*freeze_d"):
         with_weights(state_of(0.0), there, "there", ["generator/a", "generator/b"])
     other = {**there, "params/generator/b": np.full(4, 1, np.float32)}
     with pytest.raises(UsageError, match="generator/b of 3"):

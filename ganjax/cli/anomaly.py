@@ -28,6 +28,7 @@ def run(
     shape: tuple[int, int, int],
     resized: bool,
     held_out: Callable[[], np.ndarray],
+    false_alarms: float,
 ) -> int:
     """Scores images; returns the exit code.
 
@@ -36,6 +37,7 @@ def run(
       shape: (H, W, C) of images.
       resized: images of other sizes are brought to this one.
       held_out: gives normal images that were not learned from, uint8 [m, H, W, C].
+      false_alarms: the run's share of them that may be taken for anomalies, unless the command has another.
     """
     run = workdir.open_run(command)
     out = epath.Path(command.flags.out or run.folder / "anomalies").expanduser()
@@ -45,6 +47,7 @@ def run(
     sheet = free_name("highest", given.names)
     given.check_apart(out, sheet)
     normal, rate = held_out(), command.flags.false_alarm_rate
+    rate = false_alarms if rate is None else rate
     check_false_alarms(rate, len(normal))
     state, meta = workdir.chosen_state(command, run)
     state = jax.device_put(state.replace(opt_state={}))  # once for all chunks
@@ -75,8 +78,9 @@ def run(
     pictures.save_png(out / f"{sheet}.png", pictures.grid(np.concatenate([x for _, x in highest]), 3))
     above = sum(row["anomaly"] for row in rows)
     print(
-        f"{len(rows)} images by step {meta['step']}, {above} of them above {threshold:.6g}, which {rate:.3g} "
-        f"of held-out normal images exceed: {out}; scores in scores.csv, the highest in {sheet}.png"
+        f"{len(rows)} images by step {meta['step']}, {above} of them above {threshold:.6g}, which at most "
+        f"{rate:.3g} of normal images exceed, by those held out: {out}; scores in scores.csv, "
+        f"the highest in {sheet}.png"
     )
     return 0
 

@@ -194,7 +194,7 @@ _BELONGS_TO = {
     "num_processes": ("train",),
     "process_id": ("train",),
     "data_workers": ("train",),
-    "skip_corrupt": ("train", "evaluate"),
+    "skip_corrupt": ("train", "evaluate", "anomaly"),
     "input": OF_FAMILIES,
     "direction": ("translate",),
     "target": ("translate", "project"),
@@ -528,8 +528,9 @@ def _define() -> flags.FlagValues:
     )
     flags.DEFINE_float(
         "false_alarm_rate",
-        0.05,
-        "anomaly: the share of normal images, by those that were held out, that may be taken for anomalies.",
+        None,
+        "anomaly: the share of normal images, by those that were held out, that may be taken for anomalies. "
+        "Default: the run's --config.false_alarms.",
         flag_values=values,
     )
     text("real", None, "evaluate: the images to compare with --fake: a folder, an .npz or a data set's name.")

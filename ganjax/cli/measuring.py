@@ -123,7 +123,8 @@ class Measurer:
     def drawn(self, state: GanState, step: int) -> dict[str, Any]:
         """What every protocol says of how samples were drawn, those that were measured last."""
         weights = "averaged" if state.ema else "last"
-        return {"seeds": f"0-{self.count - 1}", "step": step, "weights": weights, **self._facts}
+        chosen = {"checkpoint": "best"} if self._flags.checkpoint == "best" else {}  # by what was measured
+        return {"seeds": f"0-{self.count - 1}", "step": step, **chosen, "weights": weights, **self._facts}
 
     def measure(self, index: int, state: GanState, step: int) -> Results:
         """What the metrics say of a stage's state, of one member, after `step` steps of the run."""
@@ -157,7 +158,7 @@ class Measurer:
             check_metric(name, found)
         drawn = self.drawn(state, step)
         return {
-            name: {**found[name], "protocol": {**found[name]["protocol"], **drawn}}
+            name: {**found[name], "protocol": {**drawn, **found[name]["protocol"]}}
             for name in wanted or found
         }
 

@@ -136,7 +136,9 @@ def _train(command: Command, run: workdir.Run, best: Best | None) -> int:
         initial = None
         if flags.init_from is not None:
             new = hosts.shared(hosts.by_first(lambda: checkpoints is None or not checkpoints.steps()))
-            initial = transfer.initial(flags.init_from, watcher.message, run.experiment.frozen) if new else None
+            initial = (
+                transfer.initial(flags.init_from, watcher.message, run.experiment.frozen) if new else None
+            )
         result = loop.train(
             run.experiment,
             seed=flags.seed,

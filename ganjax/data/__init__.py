@@ -34,6 +34,7 @@ __all__ = [
     "Unpaired",
     "Zip",
     "batch_indices",
+    "check_same_size",
     "from_spec",
     "load",
     "share_images",
@@ -101,6 +102,16 @@ def load(
     found = _split(whole, split, held_out, held_out_by) if held_out else whole(split)
     found.held_out, found.held_out_by = held_out, held_out_by
     return found
+
+
+def check_same_size(train: Dataset, test: Dataset) -> None:
+    """Raises ValueError where what is trained on and what is tested on are images of two sizes."""
+    sizes = ["x".join(map(str, split.image_shape)) for split in (train, test)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"--config.dataset={train.name}: {train.split} has images of {sizes[0]} and {test.split} of "
+            f"{sizes[1]}, expected one size; set --config.image_size= and --config.channels="
+        )
 
 
 def share_images(name: str, split: str, other: str) -> bool:

@@ -84,6 +84,10 @@ class Labelled:
             found.append(some)
         return np.sort(np.concatenate(found))
 
+    def check(self, seed: int) -> None:
+        """Raises UsageError where a class has too few examples."""
+        self.chosen(seed)
+
     def indices(self, seed: int, start: int, count: int) -> np.ndarray:
         """Which of the chosen examples come after the run's first `start`: int64 [count]."""
         chosen = self.chosen(seed)
@@ -122,6 +126,11 @@ class Few(Labelled):
     def places(self) -> np.ndarray:
         """Which examples, int64 [classes * per_class]."""
         return self.chosen(self._choice)
+
+    def check(self, seed: int) -> None:
+        """Raises UsageError where a class has too few examples."""
+        del seed
+        self.chosen(self._choice)
 
     def indices(self, seed: int, start: int, count: int) -> np.ndarray:
         """Which of them come after the run's first `start`: int64 [count]."""

@@ -1,6 +1,7 @@
 """Images of some classes, to learn what is normal: without labels, and some of them held out."""
 
 import functools
+import re
 import threading
 from typing import Any
 from zlib import crc32
@@ -21,6 +22,8 @@ def classes_of(
 ) -> tuple[int, ...]:
     """The classes that a setting names, by their names or numbers, as in "0-8", "1,3" or "good"; "": all.
 
+    Where all classes are called by numbers, numbers are these names, in ranges too; else places from 0 on.
+
     Raises:
       UsageError: one is unknown.
     """
@@ -34,11 +37,15 @@ def classes_of(
         f"--config.{setting}={shortened(text)}: expected classes of {name} ({known or 'it has none'}), by "
         "name or, as in 0-8, by number"
     )
+    numbered = all(re.fullmatch("[0-9]{1,9}", name) for name in class_names)
+    places = {int(name) if numbered else place: place for place, name in enumerate(class_names)}
     try:
-        chosen = parse_integers(text, name=f"config.{setting}", maximum=len(class_names) - 1)
+        chosen = parse_integers(text, name=f"config.{setting}", maximum=max(places, default=-1))
     except UsageError as error:
         raise unknown from error
-    return tuple(sorted(set(chosen)))
+    if not set(chosen) <= set(places):
+        raise unknown
+    return tuple(sorted({places[number] for number in chosen}))
 
 
 class Normal:
@@ -82,6 +89,11 @@ class Normal:
         """Which normal images are held out, int64 [m]."""
         with self._lock:
             return self._divided[1]
+
+    def check(self, seed: int) -> None:
+        """Raises UsageError where no normal image is left to learn from."""
+        del seed
+        _ = self.places
 
     def indices(self, seed: int, start: int, count: int) -> np.ndarray:
         """Which images come after the run's first `start`: int64 [count]."""

@@ -15,7 +15,9 @@ class Source(Protocol):
     joins several data sets (labelled and unlabelled, two domains) answers with trees of the same form.
 
     `read` may be called by several threads at once. A source that can put up with damaged examples has
-    besides a sequence `skipped`, a line for each that it met, which the loop passes on.
+    besides a sequence `skipped`, a line for each that it met, which the loop passes on. One that chooses
+    among its examples has besides `check(seed)`, which raises UsageError where there are too few; a new run
+    asks it before its folder is made.
     """
 
     def indices(self, seed: int, start: int, count: int) -> Any:

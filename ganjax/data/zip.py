@@ -29,6 +29,12 @@ class Zip:
         """A line for every damaged image that was met and replaced, in any of the sources."""
         return [line for source in self.sources.values() for line in getattr(source, "skipped", ())]
 
+    def check(self, seed: int) -> None:
+        """Raises UsageError where one of the sources has too few examples."""
+        for key, source in self.sources.items():
+            if hasattr(source, "check"):
+                source.check(_seed(seed, key))
+
     def indices(self, seed: int, start: int, count: int) -> dict[str, Any]:
         """key -> that source's indices, under a seed made from `seed` and the key.
 

@@ -506,7 +506,13 @@ def adversarial(
         phases=(
             Phase(DISCRIMINATOR, discriminator_loss, discriminator_due, stream, accumulate),
             *(
-                Phase(DISCRIMINATOR, lazy_loss(name, interval, penalty), every(interval * lazy_stride), name, accumulate)
+                Phase(
+                    DISCRIMINATOR,
+                    lazy_loss(name, interval, penalty),
+                    every(interval * lazy_stride),
+                    name,
+                    accumulate,
+                )
                 for name, (interval, penalty) in lazy_penalties.items()
             ),
             Phase(GENERATOR, generator_loss, generator_due, stream, accumulate),

@@ -65,10 +65,10 @@ def check_false_alarms(rate: float, held_out: int) -> None:
     """Raises UsageError unless so many held-out normal images can tell the threshold of this share."""
     if not 0 < rate < 1:
         raise UsageError(f"false alarms at a rate of {rate}: expected a share above 0 and below 1")
-    if held_out * rate < 1:
+    if not _exceeding(rate, held_out):
         digits = len(str(held_out)) + 1
-        least = -(-(10**digits) // max(held_out, 1)) / 10**digits  # rounded up, or it would be refused too
-        instead = f"at least {least:g}, or " if held_out > 1 else ""
+        least = -(-(10**digits) // (held_out + 1)) / 10**digits  # rounded up, or it would be refused too
+        instead = f"at least {least:g}, or " if held_out else ""
         raise UsageError(
             f"false alarms at a rate of {rate}: {held_out} normal images are held out, too few for it; "
             f"expected {instead}training with more of them held out"
@@ -76,17 +76,35 @@ def check_false_alarms(rate: float, held_out: int) -> None:
 
 
 def threshold_at(normal: np.ndarray, false_alarms: float) -> float:
-    """The score that this share of normal images exceeds, rounded down to one of them: beyond it is an
-    anomaly.
+    """The lowest of these scores that a further normal image exceeds with at most this probability: beyond it
+    is an anomaly.
+
+    Of n + 1 images of one kind each is as likely to have the j-th highest score, so that a further one is
+    above the j-th highest of n with a probability of j / (n + 1). The share of the n images themselves is
+    lower.
 
     Args:
       normal: scores [n] of normal images that were not learned from.
-      false_alarms: in (0, 1), at least 1 / n.
+      false_alarms: in (0, 1), at least 1 / (n + 1).
     Raises:
       UsageError: as `check_false_alarms`.
+    References:
+      Vovk et al. 2005, "Algorithmic learning in a random world"; Laxhammar & Falkman 2010, "Conformal
+      prediction for distribution-independent anomaly detection in streaming vessel data".
     """
     check_false_alarms(false_alarms, len(normal))
-    return float(np.sort(normal)[len(normal) - 1 - int(len(normal) * false_alarms)])
+    return float(np.sort(normal)[len(normal) - _exceeding(false_alarms, len(normal))])
+
+
+def _exceeding(rate: float, held_out: int) -> int:
+    """Of so many normal images and a further one, how many may have the highest scores."""
+    return int((held_out + 1) * rate * (1 + 1e-12))  # which 0.05 * 20 is to reach
+
+
+def components_of(images: int, pixels: int, most: int = PCA_COMPONENTS) -> int:
+    """How many components PCA takes of so many images: M have M - 1, and half of the pixels' number leaves
+    something over."""
+    return max(min(most, images - 1, pixels // 2), 0)
 
 
 def pca_scores(normal: np.ndarray, images: np.ndarray, components: int = PCA_COMPONENTS) -> np.ndarray:
@@ -95,10 +113,10 @@ def pca_scores(normal: np.ndarray, images: np.ndarray, components: int = PCA_COM
     Args:
       normal: uint8 [M, H, W, C].
       images: uint8 [N, H, W, C].
-      components: how many, at most: M images have M - 1.
+      components: how many, at most: as `components_of`.
     """
     flat = normal.reshape(len(normal), -1)
-    components = min(components, len(flat) - 1)
+    components = components_of(*flat.shape, components)
     mean = (flat.mean(axis=0, dtype=np.float64) / 255).astype(np.float32)
     if flat.shape[1] <= LARGEST_COVARIANCE:
         axes = _largest(_centred(flat, mean), components)
@@ -190,9 +208,9 @@ def judge(
 
     - `roc_area`, `average_precision`: see there; with those of `pca`, and of `isolation_forest` where
       scikit-learn is installed.
-    - `detection`: with the threshold that is exceeded by the share `false_alarms` of held-out normal images,
-      the share of anomalies that exceed it; `false_alarm_rate` is the share of the test's normal images that
-      do. None, and why, where too few are held out for such a share.
+    - `detection`: with the threshold that a normal image exceeds with a probability of `false_alarms`, by
+      the held-out ones (`threshold_at`), the share of anomalies that exceed it; `false_alarm_rate` is the
+      share of the test's normal images that do. None, and why, where too few are held out for such a share.
 
     The verdict is against a model that is not above all of the others in both of the first.
 
@@ -221,11 +239,11 @@ def judge(
         others = {"pca": pca_scores(normal, one.test), "isolation_forest": isolation_scores(normal, one.test)}
         others = {name: other for name, other in others.items() if other is not None}
         scores, held = scores[:count], scores[count:]
+        axes = components_of(len(normal), normal[0].size)
         protocol = {
             "test_images": count,
             "anomalies": int(truth.sum()),
-            "baselines": f"fitted to {len(normal)} normal images, PCA of "
-            f"{min(PCA_COMPONENTS, len(normal) - 1)} components",
+            "baselines": f"fitted to {len(normal)} normal images, PCA of {axes} components",
             **facts,
         }
         if "isolation_forest" not in others:

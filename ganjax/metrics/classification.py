@@ -97,8 +97,10 @@ def judge(
                 wrong = matrix.sum(axis=1) - matrix.diagonal()
                 found["test_error"][key] = float(wrong.sum() / count)
                 found["test_error"][f"{prefix}count"] = int(wrong.sum())
-                by_class = wrong / np.maximum(matrix.sum(axis=1), 1)
-                found["test_error"][f"{prefix}by_class"] = by_class.tolist()
+                found["test_error"][f"{prefix}by_class"] = [  # None: no test image is of the class
+                    float(few / many) if many else None
+                    for few, many in zip(wrong, matrix.sum(axis=1), strict=True)
+                ]
                 found["confusion_matrix"][f"{prefix}matrix"] = matrix.tolist()
                 found["calibration_error"][key] = calibration_error(shares, label)
             if unit is not None:

@@ -71,6 +71,10 @@ class NormalRecipe:
         """A split of the set."""
         return load(self.dataset, split=split, image_size=self.image_size, channels=self.channels)
 
+    def facts(self) -> dict[str, Any]:
+        """What protocols say besides."""
+        return {}
+
     def source(self, load: Callable[..., data.Dataset]) -> Normal:
         """The normal images. Raises ValueError where all classes are normal."""
         whole = self.load(load, "train")
@@ -95,7 +99,7 @@ class NormalRecipe:
         def anomaly_mode(command: Any) -> int:
             from ganjax.cli import anomaly as mode  # here: to build an experiment needs no command line
 
-            return mode.run(command, source.image_shape, self.image_size is not None, held)
+            return mode.run(command, source.image_shape, self.image_size is not None, held, self.false_alarms)
 
         return Experiment(
             stages,
@@ -106,16 +110,19 @@ class NormalRecipe:
 
     def judge(self, load: Callable, source: Normal, held: Callable[[], np.ndarray]) -> Judge:
         """By the test split, whose images of other classes are the anomalies."""
+        test, missing = None, ""
         try:
             test = self.load(load, "test")
-        except (UsageError, RunError):
-            test = None  # there is no such split, or, where a run is only sampled from, no data
+        except (UsageError, RunError) as error:  # no such split, or, where a run is only drawn from, no data
+            missing = f" ({error})"
+        if test is not None:
+            data.check_same_size(source.dataset, test)
 
         def given(most: int) -> anomaly.Given:
             if test is None or not test.num_classes or len(source.classes) >= test.num_classes:
                 raise UsageError(
                     f"{self.dataset}: there is nothing to be judged on: expected a test split with classes, "
-                    "and --config.normal= of some of them"
+                    f"and --config.normal= of some of them{missing}"
                 )
             places = spread(test.num_examples, most)
             anomalous = ~np.isin(labels_of(test)[places], source.classes)
@@ -129,9 +136,11 @@ class NormalRecipe:
             def normal(most: int) -> np.ndarray:
                 return source.read(source.places[spread(len(source.places), most)])["image"]
 
-            return anomaly.Given(test.read(places)["image"], anomalous, held(), normal)
+            threshold = held()
+            threshold = threshold[spread(len(threshold), most)]
+            return anomaly.Given(test.read(places)["image"], anomalous, threshold, normal)
 
-        facts = {"dataset": self.dataset, "split": "test", "normal": self.normal}
+        facts = {"dataset": self.dataset, "split": "test", "normal": self.normal, **self.facts()}
         return anomaly.judge(
             given,
             lambda images: np.asarray(data.to_float(jnp.asarray(images))),
@@ -175,6 +184,11 @@ class AnomalyRecipe(NormalRecipe):
                 "--config.encoder_steps=0: expected search_steps too, as without an encoder latents are "
                 "searched for"
             )
+
+    def facts(self) -> dict[str, Any]:
+        """Which weights score: the encoder's are the last, the generator's were averaged before it."""
+        averaged = self.ema_decay and self.encoder_steps
+        return {"weights": "averaged generator, last encoder"} if averaged else {}
 
     def first_stage(self, source: Normal, generator: nn.Module, discriminator: nn.Module) -> Stage:
         """The WGAN-GP on normal images."""

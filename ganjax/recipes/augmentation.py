@@ -60,6 +60,12 @@ class AugmentationRecipe:
             load(self.dataset, split=split, image_size=self.image_size, channels=self.channels)
             for split in ("train", "test")
         )
+        data.check_same_size(train, test)
+        if test.class_names != train.class_names:
+            raise ValueError(f"--config.dataset={self.dataset}: expected a test split of the same classes")
+        if self.max_shift >= min(train.image_shape[:2]):
+            size = "x".join(map(str, train.image_shape[:2]))
+            raise ValueError(f"--config.max_shift={self.max_shift}: expected less than the images' {size}")
         source = Few(train, self.images_per_class, self.images_seed)
         shape, classes = train.image_shape, train.num_classes
         recipe = ImageRecipe(

@@ -110,16 +110,18 @@ class GrowingRecipe(ImageRecipe):
         for name in () if self.growing else OF_GROWTH:
             check_unused(self, name, "growing=false")
         if self.joined and self.group:
-            raise wrong(self, "joined", "false, or group=0: the deviation would be of both kinds of images")
+            raise wrong(self, "joined", "false, or group=0: the deviation would be of both kinds")
         before = self.batch_sizes[: len(levels) - 1]
         own = next(field.default for field in dataclasses.fields(self) if field.name == "batch_sizes")
         if len(self.batch_sizes) > len(before) and self.batch_sizes != own:
             count = len(before)
-            raise wrong(self, "batch_sizes", f"at most {count}, for there are so many sizes before the largest")
+            raise wrong(self, "batch_sizes", f"at most {count}, as many as sizes before the largest")
         sizes = [*before, *[self.batch_size] * (len(levels) - len(before))]
         for size in sizes:
             if size % self.accumulate:
-                raise wrong(self, "accumulate", f"a number that divides every size's batch, as that of {size}")
+                raise wrong(
+                    self, "accumulate", f"a number that divides every size's batch, as that of {size}"
+                )
             micro = size // self.accumulate
             if self.group and micro > self.group and micro % self.group:
                 raise wrong(self, "group", f"a number that divides the (micro-)batch of {micro}, or 0")

@@ -131,6 +131,7 @@ class SemiSupervisedRecipe:
                 f"--config.dataset={self.dataset}, unlabelled_split={self.unlabelled_split}: expected a test "
                 "split of the same classes, which is not trained on"
             )
+        data.check_same_size(sets["train"], test)
         if not classify and self.fake_class == "explicit":
             raise ValueError("--config.fake_class=explicit: expected implicit, as no classes are learned")
         if self.shift >= min(source.image_shape[:2]):
@@ -233,6 +234,11 @@ class ConvRecipe(SemiSupervisedRecipe):
     """Of images in colour: convolutions with weight normalisation and dropout, and DCGAN's generator."""
 
     learning_rate: float = setting(3e-4, "of all players", above=0.0)
+    baseline_steps: int = setting(
+        20_000,
+        "for which the network that learns from labels alone is trained, at the same falling rate",
+        minimum=1,
+    )
     width: int = setting(96, "channels of the discriminator's first layers", minimum=1, maximum=65_536)
     generator_width: int = setting(128, "channels at half the image's size", minimum=1, maximum=65_536)
     input_dropout: float = setting(0.2, "share of pixels that are dropped", minimum=0.0, below=1.0)

@@ -215,7 +215,7 @@ class StyleGAN2Recipe(ImageRecipe):
 
     def _built(self, images: data.Dataset) -> Experiment:
         if self.joined and self.group:
-            raise wrong(self, "joined", "false, or group=0: the deviation would be of both kinds of images")
+            raise wrong(self, "joined", "false, or group=0: the deviation would be of both kinds")
         batch = self.batch_size // self.accumulate
         if self.group and batch > self.group and batch % self.group:
             raise wrong(self, "group", f"a number that divides the (micro-)batch of {batch}, or 0")

@@ -34,6 +34,8 @@ def trained(tmp_path_factory) -> pathlib.Path:
     flags = (f"--experiment={NAME}", f"--workdir={folder / 'run'}", "--parallel=none")
     assert runner(Silent)(*flags, *settings).code == 0
     np.savez(folder / "digits.npz", image=digits)
+    labels = np.arange(12) // 10
+    np.savez(folder / "uneven.npz", image=digits, label=labels, image_test=digits, label_test=labels)
     return folder
 
 
@@ -79,6 +81,10 @@ def test_evaluate_has_the_network_on_the_labels_alone_beside_it(run, trained):
             ("--mode=train", "--config.labels_per_class=7"),
             "labels_per_class=7: expected at least 1, and, of 2",
         ),
+        (
+            ("--mode=train", "--config.dataset=./uneven.npz"),
+            "labels_per_class=3: ./uneven.npz has 2 examples of class 1",
+        ),
         (("--mode=train", "--config.classify=false", "--config.fake_class=explicit"), "expected implicit"),
         (("--mode=train", "--config.unlabelled_split=test"), "which is not trained on"),
         (("--mode=train", "--config.unlabelled_split=train+test[:50%]"), "no split 'train+test[:50%]'"),
@@ -100,6 +106,7 @@ def test_mistakes(run, trained, monkeypatch, flags, message):
     answer = run(f"--experiment={NAME}", folder, *settings, *flags)
     assert answer.code == 2, answer.err
     assert message in answer.err
+    assert not (trained / "other").exists()  # or the mended command would find another run there
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ def test_unlabelled_images_carry_nothing_else():
 )
 def test_more_labels_than_there_are(labels, per_class, message):
     with pytest.raises(UsageError, match=message):
-        Labelled(labelled_set(labels), per_class).chosen(0)
+        Labelled(labelled_set(labels), per_class).check(0)
 
 
 def test_sets_that_do_not_fit():

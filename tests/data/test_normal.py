@@ -18,6 +18,15 @@ def test_classes_by_name_or_number(text, classes):
     assert classes_of(text, NAMES, "screws") == classes
 
 
+def test_numbers_that_are_names():
+    """As of folders, which come in the order of their names."""
+    names = ("1", "10", "2")
+    assert [classes_of(text, names, "digits") for text in ("1-2", "1,2", "10")] == [(0, 2), (0, 2), (1,)]
+    for text in ("0", "2-10", "3"):
+        with pytest.raises(UsageError, match="expected classes of digits"):
+            classes_of(text, names, "digits")
+
+
 @pytest.mark.parametrize("text", ["new", "3", "2-1", "good,3", "-"])
 def test_unknown_classes(text):
     with pytest.raises(UsageError, match=r"--config\.normal=.*expected classes of screws \(bent, good, scr"):

@@ -53,6 +53,16 @@ def test_judge():
     error = found["test_error"]
     assert (error["value"], error["count"], error["baseline"]) == (0.5, 2, 0.5)
     assert error["by_class"] == [0.5, 0.5]
+    certain = {name: np.eye(2)[[0, 0, 0, 0]] for name in ("probabilities", "baseline_probabilities")}
+    nobody = judge(
+        lambda most: np.zeros((4, 2, 2, 1)),
+        lambda most: {"label": np.zeros(4, int)},
+        class_names=("a", "b"),
+        unit=None,
+        baseline=True,
+        facts={},
+    )
+    assert nobody.results(certain, None)["test_error"]["by_class"] == [0, None]
     assert found["target_rmse"]["value"] == pytest.approx(15)
     assert found["target_rmse"]["mean_absolute_error"] == pytest.approx(7.5)
     assert found["target_rmse"]["baseline"] == pytest.approx(30 * 0.75**0.5)

@@ -45,6 +45,18 @@ def test_few_steps_leave_none_on_which_the_rate_falls(changes):
     built("semi_supervised_mnist", **changes)
 
 
+@pytest.mark.parametrize("name", ["semi_supervised_mnist", "augmentation_mnist", "anomaly_mnist"])
+def test_test_images_of_another_size(tmp_path, name):
+    labels = np.arange(20) % 10
+    images = {"image": np.zeros((20, 8, 8, 1), np.uint8), "image_test": np.zeros((20, 8, 8, 3), np.uint8)}
+    path = str(tmp_path / "images.npz")
+    np.savez(path, **images, label=labels, label_test=labels)
+    few = {"labels_per_class": 1} if name.startswith("semi") else {}
+    few |= {"images_per_class": 1} if name.startswith("aug") else {}
+    with pytest.raises(ValueError, match="train has images of 8x8x1 and test of 8x8x3, expected one size"):
+        built(name, dataset=path, **few)
+
+
 def test_no_image_of_the_test_split_is_learned_from(tmp_path):
     for place in ("train/a", "train/b", "val/a", "val/b"):
         (tmp_path / place).mkdir(parents=True)
