@@ -4,9 +4,10 @@
 
 Isola et al. 2017, "Image-to-image translation with conditional adversarial networks", with the paper's
 settings for the CMP Facades (Tyleček & Šára 2013): 256x256, a U-Net of eight stages, patches of 70 pixels,
-batches of one image, 200 epochs of 400. `facades` is a folder with `train` and `test` (or `val`), in it
-images twice as wide as high, the photo on the left (A) and the label map on the right (B), as the paper's
-authors distribute them. Batch normalisation of one image is instance normalisation, in sampling too.
+batches of one image, 200 epochs of 400 (the rate falls in the second half, as in the authors' PyTorch code).
+`facades` is a folder with `train` and `test` (or `val`), in it images twice as wide as high, the photo on the
+left (A) and the label map on the right (B), as the paper's authors distribute them; without the direction
+label maps are drawn from photos. Batch normalisation of one image is instance normalisation, in sampling too.
 
     python run.py --workdir=runs/pix2pix_facades-seed0 --mode=translate --input=labels --out=photos
 """

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -37,7 +37,7 @@ class Task(NamedTuple):
 
 
 def run(command: Command, channels: Mapping[str, tuple[int, int]], multiple: int, least: int) -> int:
-    """Translates; returns the exit code.
+    """Translates; returns the exit code, 1 where an image was damaged.
 
     Args:
       command: as it was given.
@@ -60,17 +60,32 @@ def run(command: Command, channels: Mapping[str, tuple[int, int]], multiple: int
     if out.suffix.lower() in images.SUFFIXES or (out.exists() and not out.is_dir()):
         raise UsageError(f"--out={out}: expected a folder, in which translations keep their images' names")
     sheet = free_name("comparison", [task.name for task in tasks])
-    check_apart(out, given, tasks, [sheet, *(task.name for task in tasks)])
+    check_apart(out, given, tasks, [sheet, *(task.name for task in tasks)], targets.values())
     state, meta = workdir.last_state(run, _say, flags.checkpoint)
     state = jax.device_put(state.replace(opt_state={}))  # once for all images
     sampler = Sampler(run.experiment.stages[meta["stage"]].gan, chunk=1)
 
     source, depth = direction[0], channels[direction][0]
     examples: list[list[np.ndarray | None]] = []
+    damaged: list[str] = []
+    translated = 0
+
+    def whole(path: epath.Path, channels: int) -> tuple[np.ndarray, np.ndarray | None] | None:
+        """What `read` gives; None for a damaged file, which is told of at the end."""
+        try:
+            return read(path, channels)
+        except images.Damaged as error:
+            damaged.append(str(error))
+            return None
+
     began = time.monotonic()
     with Progress(len(tasks), label="image") as progress:
         for done, task in enumerate(tasks, 1):
-            image, alpha = read(task.path, depth)
+            progress.update(done, done / max(time.monotonic() - began, 1e-9))
+            there = whole(task.path, depth)
+            if there is None:
+                continue
+            image, alpha = there
             padded, crop = pad(image, multiple, least)
             answer = sampler(state, [0], conditions={source: to_float(padded)[None]})
             if not all(np.isfinite(x).all() for x in answer.values()):
@@ -81,19 +96,31 @@ def run(command: Command, channels: Mapping[str, tuple[int, int]], multiple: int
             found = {name: pictures.to_uint8(x[0])[crop] for name, x in answer.items()}
             result = found[direction]
             pictures.save_png(out / f"{task.name}.png", with_alpha(result, alpha))
+            translated += 1
             if len(examples) < SHEET:
                 row: list[np.ndarray | None] = [image, result]
                 if targets:  # or what comes back would stand in the place of the target that others have
-                    row.append(read(targets[task.name], 3)[0] if task.name in targets else None)
+                    target = whole(targets[task.name], 3) if task.name in targets else None
+                    row.append(None if target is None else target[0])
                 row += [x for name, x in found.items() if name != direction]
                 examples.append(row)
-            progress.update(done, done / max(time.monotonic() - began, 1e-9))
+    if not examples:
+        raise RunError(f"nothing was translated: {damaged[0]}")
     pictures.save_png(out / f"{sheet}.png", comparison(examples))
-    print(f"{len(tasks)} images, {direction} of step {meta['step']}: {out}; side by side in {sheet}.png")
-    return 0
+    count = len(tasks) if not damaged else f"{translated} of {len(tasks)}"
+    print(f"{count} images, {direction} of step {meta['step']}: {out}; side by side in {sheet}.png")
+    for line in damaged:
+        _say(line)
+    return 1 if damaged else 0
 
 
-def check_apart(out: epath.Path, place: epath.Path, tasks: Sequence[Task], names: Sequence[str]) -> None:
+def check_apart(
+    out: epath.Path,
+    place: epath.Path,
+    tasks: Sequence[Task],
+    names: Sequence[str],
+    targets: Iterable[epath.Path] = (),
+) -> None:
     """Raises UsageError where pictures could take the place of the images that they are of, or be taken for
     some of them the next time.
 
@@ -102,11 +129,14 @@ def check_apart(out: epath.Path, place: epath.Path, tasks: Sequence[Task], names
       place: the file or the folder of the images.
       tasks: these, where they are files.
       names: of the pictures.
+      targets: other files that they could take the place of.
     """
     there, chosen = os.path.realpath(place), os.path.realpath(out)
     # A link in `out` may lead to any of the images.
     read = {os.path.realpath(task.path) for task in tasks}
     written = {os.path.realpath(out / f"{name}.png") for name in names}
+    if written & {os.path.realpath(target) for target in targets}:
+        raise UsageError(f"--out={out}: translations would take the place of --target; name another folder")
     if chosen == there or read & written:
         raise UsageError(f"--out={out}: the images lie there themselves; name another folder")
     if chosen.startswith(os.path.join(there, "")):
@@ -176,11 +206,15 @@ def read(path: epath.Path, channels: int) -> tuple[np.ndarray, np.ndarray | None
 
 
 def with_alpha(image: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
-    """An image with the alpha channel that its original has, as RGBA."""
+    """An image with the alpha channel that its original has, as RGBA: over white, as the network sees its
+    inputs, it looks as it is, as far as a colour can make it so."""
     if alpha is None or image.shape[-1] == 4:
         return image
     colours = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
-    return np.concatenate([colours, alpha], axis=-1)
+    share = alpha / np.float32(255)
+    bare = (colours - 255 * (1 - share)) / np.where(share > 0, share, 1)
+    bare = np.where(share > 0, np.clip(np.round(bare), 0, 255), colours).astype(np.uint8)
+    return np.concatenate([bare, alpha], axis=-1)
 
 
 def pad(image: np.ndarray, multiple: int, least: int = 1) -> tuple[np.ndarray, tuple[slice, slice]]:

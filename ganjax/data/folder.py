@@ -35,8 +35,8 @@ def load(
 
     `path/CLASS/*.png` are labelled, classes in the order of their names; `path/*.png` are not. With a
     folder `path/train`, the same holds in it and in `path/test` (or `validation`, `val`). Where there are
-    `path/trainA` and `path/trainB`, these are splits, and so are `testA` and `testB`. `skip_corrupt`,
-    `resize` and `flat` are as `ganjax.data.load` has them.
+    `path/trainA` and `path/trainB`, these are splits, and so are `testA` and `testB` (or `valA`, `valB`).
+    `skip_corrupt`, `resize` and `flat` are as `ganjax.data.load` has them.
 
     Raises:
       UsageError: no such split, no images, images beside class folders, or of several sizes and no `size`.
@@ -127,7 +127,10 @@ def splits(path: epath.Path) -> dict[str, epath.Path]:
     folders, _ = _list(path)
     names = {folder.name: folder for folder in folders}
     if {"trainA", "trainB"} <= set(names):
-        return {name: names[name] for name in DOMAIN_FOLDERS if name in names}
+        parts = {name: names[name] for name in DOMAIN_FOLDERS if name in names}
+        if not {"testA", "testB"} & set(parts):  # as of one domain, val is a test split
+            parts |= {f"test{side}": parts[f"val{side}"] for side in "AB" if f"val{side}" in parts}
+        return parts
     if "train" not in names and not (names and _SPLIT_FOLDERS.issuperset(names)):
         return {"train": path}
     return {

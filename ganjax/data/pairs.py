@@ -123,6 +123,12 @@ def two_folders(
     other = epath.Path(pair.partner).expanduser()
     if not other.is_dir():
         raise UsageError(f"{pair.partner}: no such folder")
+    parts = [sorted(folder.splits(each)) for each in (path, other)]
+    if parts[0] != parts[1]:
+        raise UsageError(
+            f"{folder.shown(path)} has {', '.join(parts[0])} and {folder.shown(other)} "
+            f"{', '.join(parts[1])}: expected the same splits"
+        )
     sides = []
     for each, called in ((path, name), (other, pair.partner)):
         root = _root(each, called, split)
@@ -176,6 +182,12 @@ def _of_reader(
 
     def fit(place: int) -> np.ndarray:
         shown, *sides = read(place)
+        (h, w), (h2, w2) = (side.shape[:2] for side in sides)
+        if size is not None and resize != "stretch" and abs(h2 * w / h - w2) > max(1, 0.02 * w2):
+            raise UsageError(
+                f"{shown}: {h}x{w} and {h2}x{w2} (height x width) are no pair, as {resize} would leave other "
+                "places of them; expected the same proportions, or --config.resize=stretch"
+            )
         if size is None:
             for side in sides:
                 if side.shape[:2] != shape:

@@ -4,7 +4,7 @@ With the features of one certain Inception network this is the KID (Bińkowski e
 is not, and figures over different features can't be compared.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,30 +77,47 @@ def kernel_distance(
 
 
 def resampled_distances(
-    features: np.ndarray, real_features: np.ndarray, counts: np.ndarray, real_counts: np.ndarray
+    features: np.ndarray,
+    real_features: np.ndarray,
+    counts: np.ndarray,
+    real_counts: np.ndarray,
+    units: np.ndarray | None = None,
+    real_units: np.ndarray | None = None,
 ) -> np.ndarray:
     """The kernel distance of sets that are drawn from two with replacement: float64 [R].
 
-    Each is the unbiased estimate, without the pairs of a row and itself, however often it was drawn: they'd
-    say that a set is like itself. The kernel is computed once for all draws.
+    Each is the unbiased estimate, without the pairs of two rows of one unit, however often it was drawn:
+    they'd say that a set is like itself and, where an image and its translation are of one unit, that the two
+    sets are alike. The kernel is computed once for all draws.
 
     Args:
       features, real_features: as `kernel_distance` has them.
-      counts: [R, N], how often each row is in a draw. Where one row alone is, the answer is NaN.
+      counts: [R, N], how often each row is in a draw. Where one unit alone is, the answer is NaN.
       real_counts: [R, M].
+      units: [N], numbers; rows that have the same, in either set, aren't independent. None: all are.
+      real_units: [M].
     """
     x, y = (np.asarray(rows, np.float64) for rows in (features, real_features))
     w, v = (np.asarray(drawn, np.float64) for drawn in (counts, real_counts))
+    of = np.arange(len(x)) if units is None else np.asarray(units)
+    real_of = of.max() + 1 + np.arange(len(y)) if real_units is None else np.asarray(real_units)
+    numbers = np.unique(np.concatenate([of, real_of]), return_inverse=True)[1]
+    of, real_of = numbers[: len(of)], numbers[len(of) :]
 
-    def within(rows: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-        kernel = _kernel(rows, rows)
-        np.fill_diagonal(kernel, 0)
-        with np.errstate(invalid="ignore"):
-            pairs = drawn.sum(axis=1) ** 2 - (drawn**2).sum(axis=1)
-            return ((drawn @ kernel) * drawn).sum(axis=1) / pairs
+    def by_unit(drawn: np.ndarray, which: np.ndarray) -> np.ndarray:
+        total = np.zeros((len(drawn), numbers.max() + 1))
+        np.add.at(total, (slice(None), which), drawn)
+        return total
 
-    between = ((w @ _kernel(x, y)) * v).sum(axis=1) / (w.sum(axis=1) * v.sum(axis=1))
-    return within(x, w) + within(y, v) - 2 * between
+    def mean(a: np.ndarray, b: np.ndarray, p: np.ndarray, q: np.ndarray, of_a: Any, of_b: Any) -> np.ndarray:
+        """Of the kernel over the pairs of a row of a, drawn p times, and one of b, drawn q times."""
+        kernel = np.where(of_a[:, None] == of_b[None], 0.0, _kernel(a, b))
+        pairs = p.sum(axis=1) * q.sum(axis=1) - (by_unit(p, of_a) * by_unit(q, of_b)).sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(pairs > 0, ((p @ kernel) * q).sum(axis=1) / pairs, np.nan)
+
+    within = mean(x, x, w, w, of, of) + mean(y, y, v, v, real_of, real_of)
+    return within - 2 * mean(x, y, w, v, of, real_of)
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:

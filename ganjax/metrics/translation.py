@@ -13,7 +13,7 @@ from ganjax.data.domains import luma
 from ganjax.data.sampling import spread
 from ganjax.gan import Judge, Tree
 from ganjax.metrics import frechet, kernel, pixels, segmentation
-from ganjax.metrics.lpips import over_white
+from ganjax.metrics.lpips import TRUNKS, over_white
 from ganjax.report.images import to_uint8
 
 RESAMPLES = 10_000  # of the bootstrap
@@ -122,8 +122,10 @@ class Held:
       inputs: what was translated.
       targets: images of the other domain; of pairs, the inputs' partners.
       training: gives inputs and targets of training pairs; None where there are no pairs.
-      groups: to which group each of the pairs belongs, as variants of one drawing do; None: they are
-        independent of each other.
+      groups: to which group each of the pairs, or of the inputs, belongs, as variants of one drawing do;
+        None: they are independent of each other.
+      target_groups: without pairs, to which the targets do. What has the same name as a group of inputs is
+        not independent of it.
     """
 
     direction: str
@@ -131,6 +133,17 @@ class Held:
     targets: Images
     training: Callable[[], tuple[Images, Images]] | None = None
     groups: Sequence[str] | None = None
+    target_groups: Sequence[str] | None = None
+
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
+        """A number for each input and for each target; those of the same are not independent."""
+        paired = self.training is not None and len(self.inputs) == len(self.targets)
+        names = [f"input {i}" for i in range(len(self.inputs))] if self.groups is None else [*self.groups]
+        others = names if paired else self.target_groups
+        if others is None:
+            others = [f"target {i}" for i in range(len(self.targets))]
+        numbers = np.unique([*names, *others], return_inverse=True)[1]
+        return numbers[: len(names)], numbers[len(names) :]
 
 
 def _as_seen(held: Held) -> Held:
@@ -158,7 +171,8 @@ def of_pairs(
     The baselines are the input itself ("identity") and the input by a colour map ("colour_map"): of the two
     that fit the training pairs best, by squared and by absolute error, the one that is nearer to the held-out
     targets by this very metric. `difference` is the mean over the pairs of ours less the baseline's, with its
-    95 % interval; `better_by` is the share of the baseline's value by which ours is better.
+    95 % interval; `better_by` is the share of the baseline's value by which ours is better. Of fewer than
+    five pairs, or groups of them, none of these is told.
     """
     held, outputs = _as_seen(held), over_white(outputs)
     assert held.training is not None
@@ -181,6 +195,8 @@ def of_pairs(
             with np.errstate(invalid="ignore"):
                 difference = each["value"] - each[baseline]
             if not np.isfinite(difference).all():  # the PSNR of equal images
+                continue
+            if len(np.unique(held.units()[0])) < FEWEST_RESAMPLED:
                 continue
             low, high = bootstrap(difference, held.groups)
             beside = found[name][baseline]
@@ -284,9 +300,12 @@ def of_sets(
 
     Of both kernel distances `than_inputs` has the `difference` of ours from the inputs' and its 95 %
     interval, by a bootstrap over images, at most 1,000 of them: an input goes with its translation and, of
-    pairs, with its target. Their `std` is that over subsets; where a subset is a whole set, so that all are
-    alike, it is the bootstrap's standard error, which is too large rather than too small where two sets are
-    hardly apart. Of fewer than five images, or groups of pairs, neither is told.
+    pairs, with its target, and what belongs together is not compared with itself: a translation that was made
+    for a target is more like it than like another of its kind, which would count as a likeness of the sets
+    (so the difference is not that of the two values, which are as is usual). Their `std` is that over
+    subsets; where a subset is a whole set, so that all are alike, it is the bootstrap's standard error, which
+    is too large rather than too small where two sets are hardly apart. Of fewer than five images, or groups
+    of pairs, neither is told.
     """
     held, outputs = _as_seen(held), over_white(outputs)
     sets = {"value": outputs, "inputs": as_channels(held.inputs, held.targets.shape[-1])}
@@ -360,31 +379,37 @@ def _resampled(held: Held, ours: np.ndarray, inputs: np.ndarray, targets: np.nda
     """
     draw = np.random.default_rng(0)
     here, there = (spread(len(rows), RESAMPLED) for rows in (ours, targets))
-    of = np.arange(len(here)) if held.groups is None else np.unique(held.groups, return_inverse=True)[1][here]
+    of, of_targets = (units[some] for units, some in zip(held.units(), (here, there), strict=True))
     units = len(np.unique(of))
-    if min(units, len(there)) < FEWEST_RESAMPLED:
+    if min(units, len(np.unique(of_targets))) < FEWEST_RESAMPLED:
         return None
-
-    def drawn(count: int) -> np.ndarray:
-        """How often each of so many is drawn: [1 + R, count], at first each once."""
-        times = (np.bincount(draw.integers(count, size=count), minlength=count) for _ in range(SET_RESAMPLES))
-        return np.stack([np.ones(count, int), *times])
-
-    counts = drawn(of.max() + 1)[:, of]
-    paired = held.training is not None and len(ours) == len(targets)
-    target_counts = counts if paired else drawn(len(there))
+    counts = np.zeros((1 + SET_RESAMPLES, max(of.max(), of_targets.max()) + 1), int)  # the first: each once
+    counts[0] = 1
+    # What is in both sets is drawn for both at once.
+    shared = np.intersect1d(of, of_targets)
+    for some in (shared, np.setdiff1d(of, shared), np.setdiff1d(of_targets, shared)):
+        for row in counts[1:] if len(some) else ():
+            row[some] = np.bincount(draw.integers(len(some), size=len(some)), minlength=len(some))
     again = {
-        key: kernel.resampled_distances(rows[here], targets[there], counts, target_counts)
+        key: kernel.resampled_distances(
+            rows[here], targets[there], counts[:, of], counts[:, of_targets], of, of_targets
+        )
         for key, rows in (("value", ours), ("inputs", inputs))
     }
+    paired = held.training is not None and len(ours) == len(targets)
     difference = again["value"] - again["inputs"]
     low, high = np.nanpercentile(difference[1:], [2.5, 97.5]).tolist()
     over = "pairs" if paired else "images"
-    over = over if held.groups is None else f"{units} groups of {over}"
+    over = over if units == len(here) else f"{units} groups of {over}"
     return _Resampled(
         {"difference": float(difference[0]), "low": low, "high": high},
         {key: float(np.nanstd(values[1:])) for key, values in again.items()},
-        {"interval": f"95 %, bootstrap over {over}", "resamples": SET_RESAMPLES, "resampled": len(here)},
+        {
+            "interval": f"95 %, bootstrap over {over}",
+            "resamples": SET_RESAMPLES,
+            "resampled": len(here),
+            "difference": "without what belongs together",
+        },
     )
 
 
@@ -512,6 +537,9 @@ def judge(
             cannot |= dict.fromkeys(OF_SETS, why)
         if paired and size is not None and min(size[:2]) < WINDOW:
             cannot["ssim"] = f"its window has {WINDOW}x{WINDOW} pixels, and images have {size[0]}x{size[1]}"
+        least = min(trunk.smallest for trunk in TRUNKS.values())
+        if paired and size is not None and min(size[:2]) < least:
+            cannot["lpips"] = f"its networks take images of {least}x{least} and more"
         for name in names:
             if kind_of[name] in cannot:
                 raise errors.UsageError(f"--metrics={name}: {cannot[kind_of[name]]}")
@@ -526,11 +554,14 @@ def judge(
         against = []
         for name, result in results.items():
             for baseline, what in (("identity", "the input itself"), ("colour_map", "a change of colours")):
-                beside = result.get(f"than_{baseline}")
-                if beside is None:
+                if result.get(baseline) is None or result["value"] is None:  # as the PSNR of equal images
                     continue
-                less = LESS_IS_BETTER[name.partition("_")[0]]
-                if beside["high"] >= 0 if less else beside["low"] <= 0:
+                beside, less = result.get(f"than_{baseline}"), LESS_IS_BETTER[name.partition("_")[0]]
+                if beside is None:  # too few for an interval
+                    ours, other = result["value"], result[baseline]
+                    if ours >= other if less else ours <= other:
+                        against.append(f"{name}: it is not better than {what}")
+                elif beside["high"] >= 0 if less else beside["low"] <= 0:
                     against.append(f"{name}: it is not better than {what}, at 95 %")
             beside = result.get("than_inputs")
             further = "inputs" in result and result["value"] >= result["inputs"]

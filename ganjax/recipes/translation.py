@@ -21,6 +21,7 @@ from ganjax.families import cycle, translation
 from ganjax.families.translation import direction_of
 from ganjax.gan import Experiment, Gan, Judge, Show, Stage
 from ganjax.metrics import translation as metrics
+from ganjax.metrics.lpips import over_white
 from ganjax.nets.translation import (
     PATCHES,
     PatchDiscriminator,
@@ -108,6 +109,8 @@ class TranslationRecipe:
             check_unused(self, "decay_start", "schedule=constant")
         if self.image_size is None:
             check_unused(self, "resize", "image_size=None")
+        if not self.held_out:
+            check_unused(self, "held_out_by", "held_out=0")
 
     @property
     def compute_dtype(self) -> jnp.dtype:
@@ -370,8 +373,10 @@ class MadePairsRecipe(PairedRecipe):
 
     def sets(self, load: Callable[..., data.Dataset]) -> tuple[data.Dataset, data.Dataset | None, Divide]:
         """As `PairedRecipe`, of plain images."""
-        train, test = self.held_out_split(load, self.dataset, "train", channels=self.channels[1])
-        return train, test, lambda images: (self.made(images), images)
+        options = {"channels": self.channels[1], "flat": True}
+        train, test = self.held_out_split(load, self.dataset, "train", **options)
+        # Of what is seen over white, as an image to translate is: colours under the transparent say nothing
+        return train, test, lambda images: (self.made(over_white(images)), images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -398,6 +403,8 @@ class CycleRecipe(TranslationRecipe):
         super().__post_init__()
         if not self.dataset and not self.domain_a:
             raise ValueError("--config.domain_a= and --config.domain_b= are missing, or --config.dataset=")
+        if not self.cycle:
+            check_unused(self, "identity", "cycle=0")
 
     def build(self, load: Callable[..., data.Dataset] = data.load) -> Experiment:
         """The experiment. Raises ValueError for images that do not fit the networks."""
@@ -452,9 +459,23 @@ class CycleRecipe(TranslationRecipe):
             longest = max(map(len, given.values()))
             return {domain: some[np.arange(longest) % len(some)] for domain, some in given.items()}
 
+        def groups_of(domain: str, most: int) -> list[str] | None:
+            """What says which of them, in either domain, are of one drawing; None: they have no names."""
+            names = held.datasets[domain].names
+            names = alike(names, self.held_out_by) if self.held_out_by else names
+            return [names[place] for place in spread(len(names), most)] if names else None
+
         def held_sets(most: int) -> dict[str, metrics.Held]:
+            images = {domain: images_of(domain, most) for domain in "AB"}
+            groups = {domain: groups_of(domain, most) for domain in "AB"}
             return {
-                direction: metrics.Held(direction, images_of(domain, most), images_of(direction[-1], most))
+                direction: metrics.Held(
+                    direction,
+                    images[domain],
+                    images[direction[-1]],
+                    groups=groups[domain],
+                    target_groups=groups[direction[-1]],
+                )
                 for domain, direction in directions.items()
             }
 

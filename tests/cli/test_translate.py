@@ -44,7 +44,7 @@ def trained(folder: pathlib.Path, name: str, *settings: str) -> pathlib.Path:
     words = [f"--config.{setting}" for setting in (*TINY, *settings)]
     sets = [f"--config.domain_{side.lower()}={folder / side}" for side in "AB"]
     flags = [f"--experiment={name}", f"--workdir={folder / 'run'}", "--parallel=none", *words, *sets]
-    answer = runner(Silent)(*flags, "--config.channels=3,1", "--config.held_out=0.25")
+    answer = runner(Silent)(*flags, "--config.channels=3,1", "--config.held_out=0.5")
     assert answer.code == 0
     return folder
 
@@ -92,12 +92,52 @@ def test_names_sizes_and_alpha_are_kept(run, paired, tmp_path):
     assert (again / "photo.png").read_bytes() == (out / "photo.png").read_bytes()
 
 
+def test_a_damaged_image_is_left_out(run, paired, tmp_path):
+    draw = np.random.default_rng(0)
+    for side in ("in", "truth"):
+        (tmp_path / side).mkdir()
+        for name in "abc":
+            pixels = draw.integers(0, 256, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / side / f"{name}.png")
+    (tmp_path / "in/b.png").write_bytes(b"no image")
+    (tmp_path / "truth/c.png").write_bytes(b"no image")
+    out = tmp_path / "out"
+    flags = (f"--workdir={paired / 'run'}", "--mode=translate", f"--out={out}")
+    answer = run(*flags, f"--input={tmp_path / 'in'}", f"--target={tmp_path / 'truth'}")
+    assert answer.code == 1
+    assert answer.out == f"2 of 3 images, AtoB of step 1: {out}; side by side in comparison.png\n"
+    for name in ("in/b.png", "truth/c.png"):
+        assert f"{name}: not an image in a known format; remove or replace it" in answer.err
+    assert {path.name for path in out.iterdir()} == {"a.png", "c.png", "comparison.png"}
+    assert opened(out / "comparison.png").width == 3 * 48 + 8
+    alone = run(*flags, f"--input={tmp_path / 'in/b.png'}")
+    assert alone.code == 1
+    assert "nothing was translated" in alone.err
+
+
+def test_what_is_transparent_looks_as_the_network_meant_it():
+    """Over white, which is what its inputs are laid on."""
+    draw = np.random.default_rng(0)
+    alpha = draw.integers(1, 256, (8, 8, 1), np.uint8)
+    bare = draw.integers(0, 256, (8, 8, 3), np.uint8)
+    share = alpha / 255
+    meant = np.round(bare * share + 255 * (1 - share)).astype(np.uint8)
+    found = translate.with_alpha(meant, alpha)
+    np.testing.assert_array_equal(found[..., 3:], alpha)
+    again = found[..., :3] * share + 255 * (1 - share)
+    assert np.abs(again - meant).max() <= 0.51
+    nothing = translate.with_alpha(meant, np.zeros_like(alpha))
+    np.testing.assert_array_equal(nothing[..., :3], meant)
+    dark = translate.with_alpha(np.zeros((1, 1, 1), np.uint8), np.full((1, 1, 1), 128, np.uint8))
+    assert dark.tolist() == [[[0, 0, 0, 128]]]  # no colour of half a share is as dark
+
+
 def test_evaluate_says_how_far_baselines_are(run, paired):
     answer = run(f"--workdir={paired / 'run'}", "--mode=evaluate")
     assert answer.code == 0, answer.err
     found = json.loads(answer.out)
     assert set(found) == {"l1", "psnr", "ssim", "pixel_kernel_distance", "verdict"}
-    assert found["l1"]["protocol"]["pairs"] == 3
+    assert found["l1"]["protocol"]["pairs"] == 6
     for baseline in ("identity", "colour_map"):
         beside = found["l1"][f"than_{baseline}"]
         difference = found["l1"]["value"] - found["l1"][baseline]
@@ -131,6 +171,10 @@ def test_evaluate_says_how_far_baselines_are(run, paired):
             "--out=A/new: it lies in --input=A, and would be read",
         ),
         (("--mode=translate", "--input=link/A", "--out=B/../A/new"), "--out=B/../A/new: it lies in --input"),
+        (
+            ("--mode=translate", "--input=A", "--target=B", "--out=B"),
+            "--out=B: translations would take the place of --target",
+        ),
         (("--mode=translate", "--input=A", "--target=run/samples"), "--target=run/samples: no image there"),
         (("--mode=translate", "--input=A", "--steps=3"), "--steps does nothing in --mode=translate"),
         (

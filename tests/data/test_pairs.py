@@ -74,6 +74,26 @@ def test_other_mistakes(tmp_path):
         data.load("random", pair=data.Pair(channels=(3, 2)))
 
 
+def test_sides_of_other_proportions(tmp_path):
+    """Of which a crop would leave different places."""
+    save(tmp_path / "A/a.png", size=(4, 4))
+    save(tmp_path / "B/a.png", size=(4, 8))
+    pair = data.Pair(str(tmp_path / "B"))
+    for resize in ("crop", "pad"):
+        with pytest.raises(UsageError, match=r"4x4 and 4x8 \(height x width\) are no pair, as .*stretch"):
+            data.load(str(tmp_path / "A"), pair=pair, image_size=4, resize=resize).read(np.array([0]))
+    found = data.load(str(tmp_path / "A"), pair=pair, image_size=4, resize="stretch")
+    assert found.read(np.array([0]))["image"].shape == (1, 4, 4, 6)
+
+
+def test_folders_of_other_splits(tmp_path):
+    save(tmp_path / "A/train/a.png")
+    save(tmp_path / "A/test/b.png")
+    save(tmp_path / "B/train/a.png")
+    with pytest.raises(UsageError, match=r"A has test, train and .*B train: expected the same splits"):
+        data.load(str(tmp_path / "A"), pair=data.Pair(str(tmp_path / "B")))
+
+
 def test_a_damaged_side(tmp_path):
     for name in ("x", "y", "z"):
         save(tmp_path / "A" / f"{name}.png", (ord(name),) * 3)
@@ -146,5 +166,10 @@ def test_domains_as_cyclegan_lays_them(tmp_path):
         for split in ("trainA", "testA", "trainB", "testB")
     }
     assert found == {"trainA": 4, "testA": 2, "trainB": 2, "testB": 1}
+    for domain in ("trainA", "trainB", "valA", "valB"):  # where there is no test, val is one
+        save(tmp_path / "other" / domain / "a.png")
+        save(tmp_path / "other" / domain / "b.png")
+    assert data.load(str(tmp_path / "other"), split="testA").num_examples == 2
+    assert data.load(str(tmp_path / "other"), split="trainA").num_examples == 2
     with pytest.raises(NoSplit, match=r"no split 'train', .*trainA"):
         data.load(str(tmp_path))

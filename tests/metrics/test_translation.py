@@ -113,9 +113,9 @@ def test_pairs_beside_their_baselines():
     assert found["psnr"]["protocol"]["colour_map"] == "least squared error"
     assert found["l1"]["protocol"]["interval"] == "95 %, bootstrap over pairs"
     grouped = held(inputs, targets)
-    grouped = dataclasses.replace(grouped, groups=["a", "a", "b", "b", "c", "c"])
+    grouped = dataclasses.replace(grouped, groups=["a", "a", "b", "c", "d", "e"])
     again = of_pairs(grouped, outputs, {})["l1"]
-    assert again["protocol"]["interval"] == "95 %, bootstrap over 3 groups of pairs"
+    assert again["protocol"]["interval"] == "95 %, bootstrap over 5 groups of pairs"
     assert again["than_identity"]["difference"] == found["l1"]["than_identity"]["difference"]
     assert again["than_identity"]["low"] != found["l1"]["than_identity"]["low"]
 
@@ -183,15 +183,71 @@ def test_the_interval_of_the_distance_of_sets(paired):
         return of_sets(each, 0.9 * inputs + 0.05, {})["pixel_kernel_distance"]
 
     found = [other() for _ in range(25)]
-    differences = [each["value"] - each["inputs"] for each in found]
-    for each, difference in zip(found, differences, strict=True):
-        assert each["than_inputs"]["difference"] == pytest.approx(difference)
+    differences = [each["than_inputs"]["difference"] for each in found]
+    if not paired:
+        for each in found:
+            assert each["than_inputs"]["difference"] == pytest.approx(each["value"] - each["inputs"])
     assert found[0]["protocol"]["interval"] == f"95 %, bootstrap over {'pairs' if paired else 'images'}"
     widths = [(each["than_inputs"]["high"] - each["than_inputs"]["low"]) / 3.92 for each in found]
     assert np.mean(widths) == pytest.approx(np.std(differences), rel=0.4)
     for key in ("value", "inputs"):
         deviations = [each[f"{key}_std"] for each in found]
         assert np.mean(deviations) == pytest.approx(np.std([each[key] for each in found]), rel=0.4)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_what_belongs_together_does_not_make_sets_alike(grouped):
+    """Of three sets of one kind, the one that follows the targets pair by pair is no nearer as a set."""
+    draw = np.random.default_rng(3)
+    size, of = 60, np.arange(60) // (3 if grouped else 1)
+    sure, differences, naive = 0, [], []
+    for _ in range(12):
+        alike = draw.normal(0, 0.3, (size, 2, 2, 1))[of]  # of a group, the same
+        targets = alike + draw.normal(0, 0.1, (size, 2, 2, 1))
+        outputs = alike + draw.normal(0, 0.1, (size, 2, 2, 1))
+        inputs = draw.normal(0, 0.3, (size, 2, 2, 1))[of] + draw.normal(0, 0.1, (size, 2, 2, 1))
+        each = dataclasses.replace(held(inputs, targets), groups=[str(i) for i in of] if grouped else None)
+        result = of_sets(each, outputs, {})["pixel_kernel_distance"]
+        sure += result["than_inputs"]["high"] < 0
+        differences.append(result["than_inputs"]["difference"])
+        naive.append(result["value"] - result["inputs"])
+    assert sure <= 3
+    assert abs(np.mean(differences)) < 2.5 * np.std(differences) / 12**0.5
+    assert np.mean(naive) < -2.5 * np.std(naive) / 12**0.5  # which the difference of the values does not know
+
+
+def test_the_same_names_in_two_domains_are_not_independent():
+    draw = np.random.default_rng(4)
+    inputs, targets = (draw.normal(0, 0.3, (12, 2, 2, 1)) for _ in range(2))
+    names = [f"{i // 2}" for i in range(12)]
+    each = Held("AtoB", inputs, targets, groups=names, target_groups=[*names[2:], "x", "y"])
+    of, of_targets = each.units()
+    assert [*of[:4], *of_targets[:2]] == [0, 0, 1, 1, 1, 1]
+    assert len({*of, *of_targets}) == 8
+    apart = dataclasses.replace(each, groups=None, target_groups=None).units()
+    assert len({*apart[0], *apart[1]}) == 24
+    found = of_sets(each, inputs, {})["pixel_kernel_distance"]
+    assert found["protocol"]["interval"] == "95 %, bootstrap over 6 groups of images"
+    assert found["than_inputs"] == {"difference": 0, "low": 0, "high": 0}
+
+
+def test_few_pairs_have_no_interval():
+    made = judge(
+        lambda most: {"AtoB": held(images(4), images(4))},
+        lambda most: None,
+        ["AtoB"],
+        paired=True,
+        cycle=False,
+    )
+    found = of_pairs(held(images(4), images(4)), images(4), {}, ("l1",))
+    assert "than_identity" not in found["l1"]
+    assert made.verdict is not None
+    better, worse = ({"l1": found["l1"] | {"identity": x, "colour_map": x}} for x in (9.0, 0.0))
+    assert made.verdict(better) == []
+    assert made.verdict(worse) == [
+        "l1: it is not better than the input itself",
+        "l1: it is not better than a change of colours",
+    ]
 
 
 def test_too_few_images_for_an_interval():
@@ -239,15 +295,16 @@ def test_the_judge_measures_what_is_asked_for(monkeypatch):
     told = []
     assert few.of is not None
     rest = few.of((), 100, told.append)
-    assert rest.metrics == ("l1", "psnr", "lpips")
+    assert rest.metrics == ("l1", "psnr")
     assert told == [
         "pixel_kernel_distance, fid, kid: left out, for a set has at least 2 images, and 1 of those held out "
         "would be measured",
         "ssim: left out, for its window has 11x11 pixels, and images have 8x12",
+        "lpips: left out, for its networks take images of 16x16 and more",
     ]
     assert set(rest.results({"AtoB": inputs}, None, {})) == {"l1", "psnr"}
     assert few.of(("l1",), 100, told.append).metrics == ("l1",)
-    assert len(told) == 2
+    assert len(told) == 3
     with pytest.raises(UsageError, match=r"^--metrics=kid: a set has at least 2 images, and 1 of those"):
         few.of(("l1", "kid"), 100, told.append)
 

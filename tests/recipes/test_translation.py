@@ -9,6 +9,7 @@ import pytest
 
 from ganjax import config, data, loop
 from ganjax.errors import UsageError
+from ganjax.gan import Context
 from ganjax.recipes.translation import stages_for
 from tests.recipes.tiny import built
 
@@ -30,6 +31,12 @@ from tests.recipes.tiny import built
         ),
         ("pix2pix_emoji", {"batch_size": 1}, "norm=batch: expected instance with batch_size=1"),
         ("pix2pix_emoji", {"schedule": "constant", "decay_start": 0.2}, "nothing with schedule=constant"),
+        (
+            "pix2pix_emoji",
+            {"held_out": 0, "held_out_by": "_"},
+            "held_out_by=_: expected -, as it does nothing",
+        ),
+        ("cyclegan_folders", {"cycle": 0, "identity": 0.1}, "identity=0.1: expected 0.5, as it does nothing"),
         ("pix2pix_emoji", {"image_size": 15}, "15x15: this network halves images, and needs even sides"),
         ("pix2pix_emoji", {"stages": 5}, "multiples of 32"),
         ("pix2pix_emoji", {"patch": 70}, "16x16: a discriminator of patch=70 needs sides of at least 24"),
@@ -60,6 +67,20 @@ def test_directions_and_channels():
     assert pools["A"].images.shape == (12, 8, 8, 1)
     assert pools["B"].images.shape == (12, 8, 8, 3)
     assert not loop.abstract_state(built("cyclegan_horse2zebra", pool_size=0), 0).carry
+
+
+def test_what_is_made_is_made_of_what_is_seen(tmp_path):
+    """Over white; and images beside folders are no mistake here."""
+    transparent = np.zeros((16, 16, 4), np.uint8)  # black, of which nothing is seen
+    for name in ("a", "sub/b", "sub/c", "d", "e", "f", "g", "h"):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        PIL.Image.fromarray(transparent).save(path)
+    settings = {"dataset": str(tmp_path), "channels": "1,4", "held_out": 0, "batch_size": 2}
+    source = built("pix2pix_colouring", **settings).stages[0].data
+    raw = source.read(np.array([0, 1]))
+    context = Context(jax.random.key(0), np.arange(2))
+    assert float(source.transform(raw, context)["A"].min()) == 1
 
 
 def test_feature_matching_is_a_term_of_its_own():
