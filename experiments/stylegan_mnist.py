@@ -28,7 +28,7 @@ class Config(StyleRecipe):
         minimum=1,
         maximum=4096,
     )
-    r1: float = setting(1.0, "gamma of the gradient penalty at real images; 0: off", minimum=0.0)
+    r1: float = setting(10.0, "gamma of the gradient penalty at real images; 0: off", minimum=0.0)
     r1_every: int = setting(8, "steps to one of R1's own, which is as many times as strong", minimum=1)
     batch_size: int = setting(16, "of the global batch at the largest images", minimum=2, maximum=2**20)
     batch_sizes: tuple[int, ...] = setting(
