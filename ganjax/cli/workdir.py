@@ -179,8 +179,8 @@ def plan(command: Command) -> Run:
                 f"--config.{size}={stage.batch_size}: it does not split evenly over {placed.parts} "
                 f"devices times {micro_batches} micro-batches (accumulate)"
             )
-        check = getattr(stage.data, "check", None)
-        for member in range(experiment.seeds) if check is not None else ():
+        check = getattr(stage.data, "check", lambda seed: None)
+        for member in range(experiment.seeds):
             check(command.flags.seed + member)
     if not experiment.evaluate_every:  # or `ganjax.cli.train` does, which knows what is measured
         check_metric(command, experiment)

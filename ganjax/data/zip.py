@@ -32,8 +32,8 @@ class Zip:
     def check(self, seed: int) -> None:
         """Raises UsageError where one of the sources has too few examples."""
         for key, source in self.sources.items():
-            if hasattr(source, "check"):
-                source.check(_seed(seed, key))
+            check = getattr(source, "check", lambda seed: None)
+            check(_seed(seed, key))
 
     def indices(self, seed: int, start: int, count: int) -> dict[str, Any]:
         """key -> that source's indices, under a seed made from `seed` and the key.

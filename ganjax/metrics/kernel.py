@@ -105,9 +105,7 @@ def resampled_distances(
     of, real_of = numbers[: len(of)], numbers[len(of) :]
 
     def by_unit(drawn: np.ndarray, which: np.ndarray) -> np.ndarray:
-        total = np.zeros((len(drawn), numbers.max() + 1))
-        np.add.at(total, (slice(None), which), drawn)
-        return total
+        return drawn @ (which[:, None] == np.arange(numbers.max() + 1)[None])
 
     def mean(a: np.ndarray, b: np.ndarray, p: np.ndarray, q: np.ndarray, of_a: Any, of_b: Any) -> np.ndarray:
         """Of the kernel over the pairs of a row of a, drawn p times, and one of b, drawn q times."""

@@ -461,8 +461,7 @@ class CycleRecipe(TranslationRecipe):
 
         def groups_of(domain: str, most: int) -> list[str] | None:
             """What says which of them, in either domain, are of one drawing; None: they have no names."""
-            names = held.datasets[domain].names
-            names = alike(names, self.held_out_by) if self.held_out_by else names
+            names = alike(held.datasets[domain].names, self.held_out_by)
             return [names[place] for place in spread(len(names), most)] if names else None
 
         def held_sets(most: int) -> dict[str, metrics.Held]:

@@ -48,9 +48,9 @@ def test_few_steps_leave_none_on_which_the_rate_falls(changes):
 @pytest.mark.parametrize("name", ["semi_supervised_mnist", "augmentation_mnist", "anomaly_mnist"])
 def test_test_images_of_another_size(tmp_path, name):
     labels = np.arange(20) % 10
-    images = {"image": np.zeros((20, 8, 8, 1), np.uint8), "image_test": np.zeros((20, 8, 8, 3), np.uint8)}
+    grey, coloured = (np.zeros((20, 8, 8, channels), np.uint8) for channels in (1, 3))
     path = str(tmp_path / "images.npz")
-    np.savez(path, **images, label=labels, label_test=labels)
+    np.savez(path, image=grey, image_test=coloured, label=labels, label_test=labels)
     few = {"labels_per_class": 1} if name.startswith("semi") else {}
     few |= {"images_per_class": 1} if name.startswith("aug") else {}
     with pytest.raises(ValueError, match="train has images of 8x8x1 and test of 8x8x3, expected one size"):

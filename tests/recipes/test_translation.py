@@ -79,7 +79,7 @@ def test_what_is_made_is_made_of_what_is_seen(tmp_path):
     settings = {"dataset": str(tmp_path), "channels": "1,4", "held_out": 0, "batch_size": 2}
     source = built("pix2pix_colouring", **settings).stages[0].data
     raw = source.read(np.array([0, 1]))
-    context = Context(jax.random.key(0), np.arange(2))
+    context = Context(jax.random.key(0), jax.numpy.arange(2))
     assert float(source.transform(raw, context)["A"].min()) == 1
 
 
