@@ -174,6 +174,8 @@ MINUTES = {
     "sagan_mnist": 40,
     "cgan_book_mnist": 60,
     "wgan_mnist": 60,
+    "pggan_mnist": 60,
+    "stylegan_mnist": 60,
 }
 CONFIDENCE = {"wgan_mnist": 0.6}  # the bar, where it is not the verdict's
 
