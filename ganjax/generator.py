@@ -434,7 +434,7 @@ def _read_file(path: epath.Path, expected: Mapping[str, Any]) -> bytes:
 
 
 def read_weights(path: epath.PathLike) -> dict[str, np.ndarray]:
-    """The leaves in a `weights.safetensors` that --mode=export wrote, by their paths in a run's state.
+    """The leaves in a `.safetensors` file that --mode=export wrote, by their paths in a run's state.
 
     Raises:
       RunError: it can't be read, or is damaged.

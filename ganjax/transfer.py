@@ -20,7 +20,7 @@ def initial(
 
     Args:
       path: the folder of a run, whose last checkpoint counts (of several seeds, the first); that of an
-        exported generator; or its `weights.safetensors`.
+        exported generator; or its `generator.safetensors`.
       warn: is told of checkpoints that are damaged.
       frozen: as `with_weights` has it.
     Raises:

@@ -6,6 +6,7 @@ import flax.linen as nn
 import numpy as np
 import optax
 import pytest
+import safetensors.numpy
 
 from ganjax import data, optim
 from ganjax.errors import RunError, UsageError
@@ -80,6 +81,21 @@ def test_layers_that_do_not_move_are_of_another_run(capsys, tmp_path):
     answer = run(*words, f"--workdir={tmp_path / 'new'}")
     assert answer.code == 2
     assert "discriminator/image: layers that do not move would keep random weights" in answer.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_does_not_fit_leaves_no_folder(capsys, tmp_path):
+    """In which the mended command would find another run."""
+    run = runner(capsys)
+    words = [f"--experiment={TOY}", f"--workdir={tmp_path / 'new'}"]
+    answer = run(*words, f"--init_from={tmp_path / 'none'}")
+    assert answer.code == 2
+    assert "expected the folder of a run" in answer.err
+    file = tmp_path / "other.safetensors"
+    file.write_bytes(safetensors.numpy.save({"params/generator/none": np.zeros(1, np.float32)}))
+    answer = run(*words, f"--init_from={file}")
+    assert answer.code == 2
+    assert "none of its weights fits this model's" in answer.err
     assert not (tmp_path / "new").exists()
 
 

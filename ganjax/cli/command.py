@@ -344,7 +344,7 @@ def _define() -> flags.FlagValues:
         "init_from",
         None,
         "train: a new run begins with the weights of another: the folder of a run, of an exported generator, "
-        "or its weights.safetensors. Optimizers begin afresh.",
+        "or a .safetensors of --mode=export. Optimizers begin afresh.",
     )
     integer("log_steps", 50, "train: a line in the logs every so many steps; 0: none.", 0)
     integer("preview_steps", 500, "train: fixed samples every so many steps; 0: only at the end.", 0)

@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 
 from ganjax import config as settings
-from ganjax import data, members
+from ganjax import data, members, transfer
 from ganjax.checkpoint import Best, Checkpoints
 from ganjax.cli.command import Command, resolve
 from ganjax.cli.compilation_cache import num_cores
@@ -182,6 +182,9 @@ def plan(command: Command) -> Run:
         check = getattr(stage.data, "check", lambda seed: None)
         for member in range(experiment.seeds):
             check(command.flags.seed + member)
+    if inherits and not (folder_of(command) / "config.json").exists():  # what does not fit, before it is made
+        fits = transfer.initial(command.flags.init_from, lambda text: None, experiment.frozen)
+        fits(abstract_state(experiment._replace(seeds=1), 0))
     if not experiment.evaluate_every:  # or `ganjax.cli.train` does, which knows what is measured
         check_metric(command, experiment)
     members.check(command.flags.seed, experiment.seeds)
