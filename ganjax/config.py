@@ -346,6 +346,11 @@ def override(config: C, overrides: Mapping[str, Any], *, experiment: str = "") -
     return _made(dataclasses.replace, config, **changes)
 
 
+def default_of(config: Any, name: str) -> Any:
+    """What a setting of a config is unless another value is given."""
+    return next(field.default for field in dataclasses.fields(config) if field.name == name)
+
+
 def check_unused(config: Any, name: str, where: str) -> None:
     """Raises ValueError unless a setting has its default.
 
@@ -354,7 +359,7 @@ def check_unused(config: Any, name: str, where: str) -> None:
       name: of the setting.
       where: why not, as in "schedule=constant".
     """
-    default = next(field.default for field in dataclasses.fields(config) if field.name == name)
+    default = default_of(config, name)
     if (value := getattr(config, name)) != default:
         raise ValueError(f"--config.{name}={value}: expected {default}, as it does nothing with {where}")
 

@@ -71,6 +71,15 @@ def layers_of(discriminator: nn.Module, source: data.Source, labelled: bool) -> 
     return found
 
 
+def check_group(config: "Recipe", group: int, batch: int) -> None:
+    """Raises ValueError unless a discriminator sees deviations over `group` images each of a (micro-)batch,
+    which are then of one kind; 0: it sees none."""
+    if group and batch > group and batch % group:
+        raise wrong(config, "group", f"a number that divides the (micro-)batch of {batch}, or 0")
+    if group and config.joined:
+        raise wrong(config, "joined", "false, or group=0: the deviation would be of both kinds")
+
+
 SMOOTHED = ("non_saturating", "minimax", "least_squares")
 
 # Settings that need another one: which, and whether its value makes them count.

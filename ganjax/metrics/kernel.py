@@ -4,7 +4,7 @@ With the features of one certain Inception network this is the KID (Bińkowski e
 is not, and figures over different features can't be compared.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -107,7 +107,9 @@ def resampled_distances(
     def by_unit(drawn: np.ndarray, which: np.ndarray) -> np.ndarray:
         return drawn @ (which[:, None] == np.arange(numbers.max() + 1)[None])
 
-    def mean(a: np.ndarray, b: np.ndarray, p: np.ndarray, q: np.ndarray, of_a: Any, of_b: Any) -> np.ndarray:
+    def mean(
+        a: np.ndarray, b: np.ndarray, p: np.ndarray, q: np.ndarray, of_a: np.ndarray, of_b: np.ndarray
+    ) -> np.ndarray:
         """Of the kernel over the pairs of a row of a, drawn p times, and one of b, drawn q times."""
         kernel = np.where(of_a[:, None] == of_b[None], 0.0, _kernel(a, b))
         pairs = p.sum(axis=1) * q.sum(axis=1) - (by_unit(p, of_a) * by_unit(q, of_b)).sum(axis=1)

@@ -135,11 +135,15 @@ class Held:
     groups: Sequence[str] | None = None
     target_groups: Sequence[str] | None = None
 
+    @property
+    def paired(self) -> bool:
+        """Whether targets are the inputs' partners."""
+        return self.training is not None and len(self.inputs) == len(self.targets)
+
     def units(self) -> tuple[np.ndarray, np.ndarray]:
         """A number for each input and for each target; those of the same are not independent."""
-        paired = self.training is not None and len(self.inputs) == len(self.targets)
         names = [f"input {i}" for i in range(len(self.inputs))] if self.groups is None else [*self.groups]
-        others = names if paired else self.target_groups
+        others = names if self.paired else self.target_groups
         if others is None:
             others = [f"target {i}" for i in range(len(self.targets))]
         numbers = np.unique([*names, *others], return_inverse=True)[1]
@@ -396,10 +400,9 @@ def _resampled(held: Held, ours: np.ndarray, inputs: np.ndarray, targets: np.nda
         )
         for key, rows in (("value", ours), ("inputs", inputs))
     }
-    paired = held.training is not None and len(ours) == len(targets)
     difference = again["value"] - again["inputs"]
     low, high = np.nanpercentile(difference[1:], [2.5, 97.5]).tolist()
-    over = "pairs" if paired else "images"
+    over = "pairs" if held.paired else "images"
     over = over if units == len(here) else f"{units} groups of {over}"
     return _Resampled(
         {"difference": float(difference[0]), "low": low, "high": high},

@@ -7,12 +7,12 @@ from absl import logging
 from flax import linen as nn
 
 from ganjax import data
-from ganjax.config import check_unused, setting
+from ganjax.config import check_unused, default_of, setting
 from ganjax.data.images import check_size
 from ganjax.data.shrunk import shrunk
 from ganjax.errors import UsageError
 from ganjax.families.growing import Rung, faded, growing, ladder
-from ganjax.families.recipe import ImageRecipe, loss_setting, wrong
+from ganjax.families.recipe import ImageRecipe, check_group, loss_setting, wrong
 from ganjax.gan import Experiment
 from ganjax.nets.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 from ganjax.nets.style import StyleGenerator
@@ -109,11 +109,8 @@ class GrowingRecipe(ImageRecipe):
         levels = range(self.first_level(top), top + 1) if self.growing else (top,)
         for name in () if self.growing else OF_GROWTH:
             check_unused(self, name, "growing=false")
-        if self.joined and self.group:
-            raise wrong(self, "joined", "false, or group=0: the deviation would be of both kinds")
         before = self.batch_sizes[: len(levels) - 1]
-        own = next(field.default for field in dataclasses.fields(self) if field.name == "batch_sizes")
-        if len(self.batch_sizes) > len(before) and self.batch_sizes != own:
+        if len(self.batch_sizes) > len(before) and self.batch_sizes != default_of(self, "batch_sizes"):
             count = len(before)
             raise wrong(self, "batch_sizes", f"at most {count}, as many as sizes before the largest")
         sizes = [*before, *[self.batch_size] * (len(levels) - len(before))]
@@ -122,9 +119,7 @@ class GrowingRecipe(ImageRecipe):
                 raise wrong(
                     self, "accumulate", f"a number that divides every size's batch, as that of {size}"
                 )
-            micro = size // self.accumulate
-            if self.group and micro > self.group and micro % self.group:
-                raise wrong(self, "group", f"a number that divides the (micro-)batch of {micro}, or 0")
+            check_group(self, self.group, size // self.accumulate)
         try:
             return ladder(
                 levels, self.steps, sizes, fade_images=self.fade_images, hold_images=self.hold_images

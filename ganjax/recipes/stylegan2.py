@@ -13,7 +13,7 @@ from ganjax.config import setting
 from ganjax.families.adversarial import GENERATOR
 from ganjax.families.path_length import with_path_length
 from ganjax.families.penalties import Seen
-from ganjax.families.recipe import ImageRecipe, wrong
+from ganjax.families.recipe import ImageRecipe, check_group, wrong
 from ganjax.gan import Array, Experiment
 from ganjax.nets.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator, levels_of
 
@@ -214,11 +214,8 @@ class StyleGAN2Recipe(ImageRecipe):
         return self.resolved(*images.image_shape[:2])._built(images)
 
     def _built(self, images: data.Dataset) -> Experiment:
-        if self.joined and self.group:
-            raise wrong(self, "joined", "false, or group=0: the deviation would be of both kinds")
         batch = self.batch_size // self.accumulate
-        if self.group and batch > self.group and batch % self.group:
-            raise wrong(self, "group", f"a number that divides the (micro-)batch of {batch}, or 0")
+        check_group(self, self.group or 0, batch)
         if self.path_length and batch % self.path_length_shrink:
             raise wrong(self, "path_length_shrink", f"a number that divides the (micro-)batch of {batch}")
         classes = images.num_classes if self.conditional else 0
