@@ -158,6 +158,46 @@ def jitter(enlarge: float, *, flip: bool = True) -> Augmentation:
     return augment
 
 
+def distort(turn: float, stretch: float = 0.0) -> Augmentation:
+    """An image that is turned around its middle and stretched, differently along its two axes.
+
+    Uniform draws: of the angle, in [-turn, turn]; of the logarithms of the two factors, in
+    [-log(1 + stretch), log(1 + stretch)]. What is at the border is repeated outside of it. Pixels are
+    interpolated along each axis once.
+
+    Args:
+      turn: degrees, in [0, 45].
+      stretch: a share of the size, 0 or more.
+    Raises:
+      ValueError: a number out of its range.
+    References:
+      Catmull & Smith 1980, "3-D transformations of images in scanline order": in two passes, one an axis.
+    """
+    if not 0 <= turn <= 45:
+        raise ValueError(f"distort(turn={turn}): expected degrees from 0 to 45")
+    if not stretch >= 0:
+        raise ValueError(f"distort(stretch={stretch}): expected a share of at least 0")
+
+    def augment(images: jax.Array, keys: jax.Array) -> jax.Array:
+        names = ("turn", "stretch rows", "stretch columns")
+        angle, rows, columns = (2 * random.uniform(_streams(keys, name), (1, 1)) - 1 for name in names)
+        angle, largest = jnp.deg2rad(turn) * angle, jnp.log1p(jnp.float32(stretch))
+        high, wide = jnp.exp(largest * rows), jnp.exp(largest * columns)
+        # From the middle: row v and column u of the result are of row y and column x of the image,
+        #     x = (u cos + v sin) / wide,  y = (v cos - u sin) / high.
+        # The first pass brings x to u within a row y, the second y to v within a column u.
+        height, width = images.shape[1:3]
+        down = (jnp.arange(height) - (height - 1) / 2)[None, :, None]
+        right = (jnp.arange(width) - (width - 1) / 2)[None, None, :]
+        x = (right / jnp.cos(angle) + down * high * jnp.tan(angle)) / wide
+        y = (down * jnp.cos(angle) - right * jnp.sin(angle)) / high
+        images = _along_rows(images, x + (width - 1) / 2)
+        turned = _along_rows(jnp.swapaxes(images, 1, 2), jnp.swapaxes(y, 1, 2) + (height - 1) / 2)
+        return jnp.swapaxes(turned, 1, 2)
+
+    return augment
+
+
 def instance_noise(images: jax.Array, keys: jax.Array, sigma: float | jax.Array) -> jax.Array:
     """Normal noise of standard deviation `sigma` on everything that the discriminator sees.
 
@@ -200,3 +240,12 @@ def take_along(images: jax.Array, source: jax.Array, axis: int) -> jax.Array:
     matrix = jax.nn.one_hot(source, images.shape[axis], dtype=images.dtype)
     pattern = "nij,njwc->niwc" if axis == 1 else "nij,nhjc->nhic"
     return jnp.einsum(pattern, matrix, images, precision=jax.lax.Precision.HIGHEST)
+
+
+def _along_rows(images: jax.Array, source: jax.Array) -> jax.Array:
+    """Within its row h, place i of an example gets what is at place source[n, h, i], between two pixels their
+    mean by nearness, and outside of the image the border. As products, for `take_along`'s reasons."""
+    size = images.shape[2]
+    source = jnp.clip(source, 0, size - 1)[..., None]
+    shares = jnp.maximum(0, 1 - jnp.abs(source - jnp.arange(size)[None, None, None])).astype(images.dtype)
+    return jnp.einsum("nhij,nhjc->nhic", shares, images, precision=jax.lax.Precision.HIGHEST)

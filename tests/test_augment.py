@@ -31,6 +31,7 @@ AUGMENTATIONS = {
     "cutout": augment.diff_augment("cutout"),
     "all": augment.diff_augment(),
     "flip_and_shift": augment.flip_and_shift(3),
+    "distort": augment.distort(20.0, 0.2),
     "noise": functools.partial(augment.instance_noise, sigma=0.2),
 }
 
@@ -54,7 +55,7 @@ def test_an_example_depends_on_its_own_key_and_image_alone(name, channels):
     assert len(np.unique(others, axis=0)) > 12
 
 
-@pytest.mark.parametrize("name", ["all", "flip_and_shift"])
+@pytest.mark.parametrize("name", ["all", "flip_and_shift", "distort"])
 def test_gradients_flow_and_are_those_of_an_affine_map(name):
     """All of them are affine in an image: f(x + d) - f(x) is the derivative along d."""
     x, direction, weights = images(3), images(3)[::-1], images(3)[::-1, ::-1]
@@ -187,6 +188,47 @@ def test_flip_and_shift_without_a_shift():
         augment.flip_and_shift(-1)
     with pytest.raises(ValueError, match="larger than the shift"):
         augment.flip_and_shift(8)(jnp.asarray(x), KEYS)
+
+
+@pytest.mark.parametrize(
+    ("turn", "stretch"), [(40.0, 0.0), (0.0, 0.5), (30.0, 0.3)], ids=["turn", "stretch", "both"]
+)
+def test_distort_by_where_it_brings_a_ramp(turn, stretch):
+    """Interpolation is exact on a plane, so that two of them tell which map it was, away from the border."""
+    size, middle = 33, slice(12, 21)
+    y, x = np.meshgrid(np.arange(size) - 16, np.arange(size) - 16, indexing="ij")
+    planes = np.tile(np.stack([y, x], axis=-1)[None].astype(np.float32), (N, 1, 1, 1))
+    moved = np.asarray(jax.jit(augment.distort(turn, stretch))(planes, KEYS))[:, middle, middle]
+    points = np.stack([y, x], axis=-1)[middle, middle].reshape(-1, 2)
+    angles, factors = [], []
+    for image in moved:
+        matrix = np.linalg.lstsq(points, image.reshape(-1, 2), rcond=None)[0]
+        np.testing.assert_allclose(points @ matrix, image.reshape(-1, 2), rtol=0, atol=1e-4)
+        # Row y of the image by v and u of the result: (v cos - u sin) / high; x: (v sin + u cos) / wide.
+        (v_y, v_x), (u_y, u_x) = matrix
+        angle = np.arctan2(-u_y, v_y)
+        np.testing.assert_allclose(np.arctan2(v_x, u_x), angle, rtol=0, atol=1e-4)
+        angles.append(np.rad2deg(angle))
+        factors.append((1 / np.hypot(v_y, u_y), 1 / np.hypot(v_x, u_x)))
+    drawn_of = {"angle": (np.array(angles), turn)}
+    for i, axis in enumerate(("rows", "columns")):
+        drawn_of[axis] = np.log(np.array(factors)[:, i]), np.log1p(stretch)
+    for drawn, most in drawn_of.values():
+        assert np.abs(drawn).max() <= most + 1e-3
+        if most:  # uniform: all parts of the range, and both signs
+            assert len({int(share) for share in np.floor(drawn / most * 3.999)}) == 8
+    if stretch:
+        assert abs(np.corrcoef(np.log(factors).T)[0, 1]) < 0.3  # each axis has its own
+
+
+def test_distort_of_borders_and_of_nothing():
+    x = images(3)
+    np.testing.assert_allclose(jax.jit(augment.distort(0.0))(x, KEYS), x, rtol=0, atol=1e-6)
+    ones = np.ones((N, H, W, 1), np.float32)
+    np.testing.assert_allclose(jax.jit(augment.distort(45.0, 1.0))(ones, KEYS), ones, rtol=0, atol=1e-5)
+    for wrong in ({"turn": -1.0}, {"turn": 46.0}, {"turn": 0.0, "stretch": -0.1}):
+        with pytest.raises(ValueError, match="expected"):
+            augment.distort(**wrong)
 
 
 def test_instance_noise():

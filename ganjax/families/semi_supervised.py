@@ -42,6 +42,7 @@ BASELINE = "baseline"
 LABELLED, UNLABELLED = "labelled", "unlabelled"
 Outputs = tuple[Array, Array]  # logits [n, K], targets [n, T]
 FakeClass = Literal["implicit", "explicit"]
+ConsistencyWith = Literal["second_draw", "average"]
 PREDICTORS = {DISCRIMINATOR: "", BASELINE: "baseline_"}  # player -> what its predictions' names begin with
 
 
@@ -71,6 +72,7 @@ def semi_supervised(
     regression_weight: float = 1.0,
     augment: Augmentation | None = None,
     consistency_weight: float = 0.0,
+    consistency_with: ConsistencyWith = "second_draw",
     ema_decay: Callable[[Array], Array] | None = None,
     baseline: bool = True,
     baseline_due: Callable[[int], bool] = always,
@@ -94,10 +96,14 @@ def semi_supervised(
       regression_weight: of the mean squared error of the targets.
       augment: what every image goes through before a discriminator or the baseline learns from it, labelled,
         unlabelled or generated; predictions are of images as they are.
-      consistency_weight: of the squared difference of what the discriminator predicts for an unlabelled image
-        under two draws of its noise and of `augment`: of the classes' probabilities, summed, and of the
-        targets (Wei et al. 2018, "Improving the improved training of Wasserstein GANs", section 3.2; without
-        their second term, of features). 0: no second draw.
+      consistency_weight: of the squared difference of two predictions for an unlabelled image: of the
+        probabilities, summed over the classes, and of the targets. One is the discriminator's under a draw of
+        its noise and of `augment`. 0: there is no other.
+      consistency_with: which the other is. "second_draw": its own again, under another draw; both learn (Wei
+        et al. 2018, "Improving the improved training of Wasserstein GANs", section 3.2; without their second
+        term, of features). "average": the averaged discriminator's, without noise, of the image as it is;
+        only the one learns (Tarvainen & Valpola 2017, "Mean teachers are better role models"; their teacher
+        sees an augmented image too).
       ema_decay: the decay, by step, of the averaged discriminator (and baseline), which predictions are made
         with; None: with the last.
       baseline: train it. It begins as the discriminator does, and sees the same labelled batches and noise.
@@ -107,7 +113,7 @@ def semi_supervised(
       "probabilities" [n, K] that sum to 1, where there are classes, "targets" [n, T], where there are any,
       and the baseline's as "baseline_probabilities" and "baseline_targets".
     Raises:
-      ValueError: neither classes nor targets.
+      ValueError: neither classes nor targets; an average that there is none of.
     """
     if not num_classes and not num_targets:
         raise ValueError("semi_supervised: expected classes, targets or both; there is nothing to learn")
@@ -115,6 +121,10 @@ def semi_supervised(
         raise ValueError(
             f"generator_loss={generator_loss!r}: expected one of feature_matching, non_saturating"
         )
+    if consistency_with not in ("second_draw", "average"):
+        raise ValueError(f"consistency_with={consistency_with!r}: expected one of second_draw, average")
+    if consistency_weight and consistency_with == "average" and ema_decay is None:
+        raise ValueError("consistency_with='average': expected an ema_decay, as nothing is averaged")
     predictors = [DISCRIMINATOR, *([BASELINE] if baseline else [])]
 
     def draw(keys: Array) -> Array:
@@ -134,6 +144,12 @@ def semi_supervised(
         outputs: Any
         outputs, sown = apply(discriminator, params, {"intermediates": {}}, images, **keys)
         return outputs, features_in(sown)
+
+    def predicted(player: str, state: GanState, images: Array) -> Outputs:
+        """What predictions are made of: the averaged player's outputs, without noise."""
+        params = state.ema.get(player, state.params[player])
+        outputs: Any = discriminator.apply({"params": params}, images, train=False)
+        return outputs
 
     def init(key: Array, batch: Batch) -> tuple[dict, dict, Tree]:
         image = batch[UNLABELLED]["image"][:1]
@@ -188,7 +204,11 @@ def semi_supervised(
         }
         value += unlabelled_weight * told_apart
         if consistency_weight:
-            again, _ = judged(params, batch[UNLABELLED]["image"], context, f"{UNLABELLED} again")
+            images = batch[UNLABELLED]["image"]
+            if consistency_with == "average":
+                again = predicted(DISCRIMINATOR, state, images)
+            else:
+                again, _ = judged(params, images, context, f"{UNLABELLED} again")
             metrics["inconsistency"] = inconsistency(of_real, again)
             value += consistency_weight * metrics["inconsistency"]
         return value, Effects(metrics=metrics)
@@ -233,9 +253,7 @@ def semi_supervised(
             raise ValueError('this model takes no labels; to predict some, it is given images as "image"')
         found: dict[str, Array] = {}
         for player in predictors:
-            params = state.ema.get(player, state.params[player])
-            outputs: Any = discriminator.apply({"params": params}, conditions["image"], train=False)
-            logits, targets = outputs
+            logits, targets = predicted(player, state, conditions["image"])
             if num_classes:
                 shares = jax.nn.softmax(logits[:, :num_classes], axis=1)
                 found[f"{PREDICTORS[player]}probabilities"] = shares

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from ganjax import data, optim
-from ganjax.augment import flip_and_shift
+from ganjax.augment import Augmentation, distort, flip_and_shift
 from ganjax.config import check_unused, setting
 from ganjax.data.labelled import FewLabels, Labelled, Unlabelled
 from ganjax.data.rotated import rotated
@@ -59,11 +59,25 @@ class SemiSupervisedRecipe:
     shift: int = setting(
         0, "pixels by which all images are moved at random in training, either way; 0: not", minimum=0
     )
+    turn: float = setting(
+        0.0, "degrees by which they are turned at random, either way; 0: not", minimum=0.0, maximum=45.0
+    )
+    stretch: float = setting(
+        0.0,
+        "share by which they are enlarged or made smaller at random, along either axis",
+        minimum=0.0,
+        maximum=1.0,
+    )
     unlabelled_weight: float = setting(1.0, "of telling real images from generated ones", minimum=0.0)
     consistency: float = setting(
         0.0,
-        "weight of how predictions for an unlabelled image differ under two draws of noise and shift; 0: off",
+        "weight of how two predictions for an unlabelled image differ; 0: off",
         minimum=0.0,
+    )
+    consistency_with: Literal["second_draw", "average"] = setting(
+        "second_draw",
+        "the second of them: of the same network under another draw of noise, shift, turn and stretch, or of "
+        "the averaged one, without any",
     )
     baseline: bool = setting(True, "trains the same network on the labels alone beside it, to compare with")
     baseline_steps: int = setting(
@@ -83,6 +97,10 @@ class SemiSupervisedRecipe:
     )
 
     def __post_init__(self) -> None:
+        if not self.consistency:
+            check_unused(self, "consistency_with", "consistency=0")
+        elif self.consistency_with == "average" and not self.ema_decay:
+            raise ValueError("--config.ema_decay=0: expected more than 0 with consistency_with=average")
         if self.schedule == "constant":
             check_unused(self, "decay_start", "schedule=constant")
         if not self.baseline:
@@ -91,6 +109,17 @@ class SemiSupervisedRecipe:
     @property
     def compute_dtype(self) -> jnp.dtype:
         return jnp.dtype(self.dtype)
+
+    def _augment(self) -> Augmentation | None:
+        """What `shift`, `turn` and `stretch` ask for."""
+        parts: list[Augmentation] = []
+        if self.turn or self.stretch:
+            parts.append(distort(self.turn, self.stretch))
+        if self.shift:
+            parts.append(flip_and_shift(self.shift, flip=False))
+        if not parts:
+            return None
+        return lambda images, keys: functools.reduce(lambda x, part: part(x, keys), parts, images)
 
     def load(self, load: Callable[..., data.Dataset], split: str) -> data.Dataset:
         """A split of the set."""
@@ -137,6 +166,8 @@ class SemiSupervisedRecipe:
         if self.shift >= min(source.image_shape[:2]):
             height, width = source.image_shape[:2]
             raise ValueError(f"--config.shift={self.shift}: expected less than the images' {height}x{width}")
+        if degrees is not None and self.turn:
+            raise ValueError(f"--config.turn={self.turn:g}: expected 0, as the angle is what is learned")
         num_classes, num_targets = len(names) if classify else 0, 0 if degrees is None else 1
 
         def optimizer(rate: float, steps: int) -> optax.GradientTransformation:
@@ -162,8 +193,9 @@ class SemiSupervisedRecipe:
             generator_loss=self.generator_loss,
             unlabelled_weight=self.unlabelled_weight,
             regression_weight=regression_weight,
-            augment=flip_and_shift(self.shift, flip=False) if self.shift else None,
+            augment=self._augment(),
             consistency_weight=self.consistency,
+            consistency_with=self.consistency_with,
             ema_decay=optim.ema_decay(self.ema_decay) if self.ema_decay else None,
             baseline=self.baseline,
             baseline_due=lambda step: step < for_baseline,
@@ -214,8 +246,8 @@ class NoisyRecipe(SemiSupervisedRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_unused(self, "hidden" if self.network == "convolutions" else "width", f"network={self.network}")
-        if not (self.shift or self.input_noise or self.noise):
-            check_unused(self, "consistency", "shift, input_noise and noise of 0")
+        if not (self._augment() or self.input_noise or self.noise):
+            check_unused(self, "consistency", "shift, turn, stretch, input_noise and noise of 0")
 
     def generator(self, shape: tuple[int, int, int]) -> nn.Module:
         """Of images [H, W, C]."""
@@ -246,8 +278,8 @@ class ConvRecipe(SemiSupervisedRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.shift or self.input_dropout or self.dropout):
-            check_unused(self, "consistency", "shift, input_dropout and dropout of 0")
+        if not (self._augment() or self.input_dropout or self.dropout):
+            check_unused(self, "consistency", "shift, turn, stretch, input_dropout and dropout of 0")
 
     def build(self, load: Callable[..., data.Dataset] = data.load) -> Experiment:
         """The experiment. Raises ValueError for images that do not fit the networks."""

@@ -208,6 +208,53 @@ def test_consistency_by_hand(num_classes, num_targets):
     assert float(alike[1]["inconsistency"]) == 0.0
 
 
+@pytest.mark.parametrize(("num_classes", "num_targets"), [(3, 0), (3, 1)])
+def test_consistency_with_the_average_by_hand(num_classes, num_targets):
+    """The averaged network sees the image as it is, and only the other one learns."""
+
+    def scaled(images, keys):
+        return images * random.uniform(keys, (1, 1, 1))
+
+    given = batch()
+    options = {"num_classes": num_classes, "num_targets": num_targets, "augment": scaled}
+    options |= {"consistency_weight": 3.0, "ema_decay": optim.ema_decay(0.9)}
+    gan = made(**options, consistency_with="average")
+    state = losses_of(gan, given)[0]
+    averaged = jax.tree.map(lambda x: 0.5 * x + 0.1, state.params["discriminator"])
+    state = state.replace(ema=state.ema | {"discriminator": averaged})
+    context = Context(KEY, jnp.arange(4))
+
+    def inconsistency(params):
+        return gan.phases[0].loss(params, state, given, context)[1].metrics["inconsistency"]
+
+    images = given["unlabelled"]["image"]
+    moved = scaled(images, context.example_keys("augment unlabelled"))
+
+    def by_hand(params):
+        own = moved.reshape(4, 4) @ params["Dense_0"]["kernel"]
+        other = images.reshape(4, 4) @ averaged["Dense_0"]["kernel"]
+        one, two = (jax.nn.softmax(outputs[:, :num_classes]) for outputs in (own, other))
+        expected = jnp.mean(jnp.sum(jnp.square(one - two), axis=1))
+        return expected + jnp.mean(jnp.square(own[:, num_classes:] - other[:, num_classes:])) * (
+            num_targets > 0
+        )
+
+    params = state.params["discriminator"]
+    (found, gradient), (expected, wanted) = (jax.value_and_grad(f)(params) for f in (inconsistency, by_hand))
+    assert expected > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        gradient["Dense_0"]["kernel"], wanted["Dense_0"]["kernel"], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_consistency_with_what_is_not_there():
+    with pytest.raises(ValueError, match="expected one of second_draw, average"):
+        made(consistency_with="mean")
+    with pytest.raises(ValueError, match="expected an ema_decay"):
+        made(consistency_with="average", consistency_weight=1.0)
+
+
 def test_the_real_logit_is_a_sum_of_exponentials():
     logits = jnp.log(jnp.array([[1.0, 2.0, 5.0, 4.0]]))
     assert float(real_logit(logits[:, :3], 3)[0]) == pytest.approx(np.log(8), rel=1e-6)

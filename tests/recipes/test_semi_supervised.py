@@ -19,11 +19,20 @@ QUIET = {"input_noise": 0.0, "noise": 0.0}
     ("name", "changes", "message"),
     [
         ("semi_supervised_mnist", {"shift": 8}, "shift=8: expected less than the images' 8x8"),
-        ("semi_supervised_mnist", QUIET | {"consistency": 1.0}, "does nothing with shift, input_noise"),
+        (
+            "semi_supervised_mnist",
+            QUIET | {"consistency": 1.0},
+            "does nothing with shift, turn, stretch, input_noise",
+        ),
+        (
+            "semi_supervised_rotation_mnist",
+            {"turn": 5.0},
+            "turn=5: expected 0, as the angle is what is learned",
+        ),
         (
             "semi_supervised_cifar10",
             {"input_dropout": 0.0, "dropout": 0.0, "consistency": 1.0},
-            "does nothing with shift, input_dropout",
+            "does nothing with shift, turn, stretch, input_dropout",
         ),
     ],
 )
@@ -86,10 +95,19 @@ def test_shift_and_consistency_reach_the_family(name, monkeypatch):
     built(name)
     assert (given["augment"], given["consistency_weight"]) == (None, 0)
     abstract_state(built(name, shift=2, consistency=3.0), 0)
-    assert given["consistency_weight"] == 3
+    assert (given["consistency_weight"], given["consistency_with"]) == (3, "second_draw")
     images = data.to_float(jax.numpy.arange(256, dtype="uint8").reshape(1, 16, 16, 1))
     moved = given["augment"](images.repeat(40, 0), random.from_seeds(jax.numpy.arange(40)))
     centres = {float(image[8, 8, 0]) for image in moved}
     assert len(centres) > 10  # of 25 places
     inner = {float(x) for x in images[0, 6:11, 6:11, 0].ravel()}
     assert centres <= inner  # by two pixels at most, and no mirror image
+    built(name, turn=10.0, stretch=0.2, shift=1, consistency=1.0, consistency_with="average")
+    assert given["consistency_with"] == "average"
+    turned = np.asarray(given["augment"](images.repeat(40, 0), random.from_seeds(jax.numpy.arange(40))))
+    alone = recipe.distort(10.0, 0.2)(images.repeat(40, 0), random.from_seeds(jax.numpy.arange(40)))
+    moved = [
+        np.abs(np.asarray(one)[1:-1, 1:-1] - other[1:-1, 1:-1]).max()
+        for one, other in zip(alone, turned, strict=True)
+    ]
+    assert 0 < sum(difference == 0 for difference in moved) < 20  # of nine places one is where it was
