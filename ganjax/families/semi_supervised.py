@@ -72,6 +72,7 @@ def semi_supervised(
     regression_weight: float = 1.0,
     augment: Augmentation | None = None,
     consistency_weight: float = 0.0,
+    consistency_ramp: int = 0,
     consistency_with: ConsistencyWith = "second_draw",
     ema_decay: Callable[[Array], Array] | None = None,
     baseline: bool = True,
@@ -99,6 +100,7 @@ def semi_supervised(
       consistency_weight: of the squared difference of two predictions for an unlabelled image: of the
         probabilities, summed over the classes, and of the targets. One is the discriminator's under a draw of
         its noise and of `augment`. 0: there is no other.
+      consistency_ramp: steps over which that weight grows from 0, on a straight line.
       consistency_with: which the other is. "second_draw": its own again, under another draw; both learn (Wei
         et al. 2018, "Improving the improved training of Wasserstein GANs", section 3.2; without their second
         term, of features). "average": the averaged discriminator's, without noise, of the image as it is;
@@ -210,7 +212,10 @@ def semi_supervised(
             else:
                 again, _ = judged(params, images, context, f"{UNLABELLED} again")
             metrics["inconsistency"] = inconsistency(of_real, again)
-            value += consistency_weight * metrics["inconsistency"]
+            weight: Array | float = consistency_weight
+            if consistency_ramp:
+                weight *= jnp.minimum(1.0, state.step / consistency_ramp)
+            value += weight * metrics["inconsistency"]
         return value, Effects(metrics=metrics)
 
     def generators_loss(

@@ -74,6 +74,9 @@ class SemiSupervisedRecipe:
         "weight of how two predictions for an unlabelled image differ; 0: off",
         minimum=0.0,
     )
+    consistency_ramp: int = setting(
+        0, "steps over which that weight grows from 0", minimum=0, maximum=2**31 - 1
+    )
     consistency_with: Literal["second_draw", "average"] = setting(
         "second_draw",
         "the second of them: of the same network under another draw of noise, shift, turn and stretch, or of "
@@ -98,7 +101,8 @@ class SemiSupervisedRecipe:
 
     def __post_init__(self) -> None:
         if not self.consistency:
-            check_unused(self, "consistency_with", "consistency=0")
+            for name in ("consistency_ramp", "consistency_with"):
+                check_unused(self, name, "consistency=0")
         elif self.consistency_with == "average" and not self.ema_decay:
             raise ValueError("--config.ema_decay=0: expected more than 0 with consistency_with=average")
         if self.schedule == "constant":
@@ -195,6 +199,7 @@ class SemiSupervisedRecipe:
             regression_weight=regression_weight,
             augment=self._augment(),
             consistency_weight=self.consistency,
+            consistency_ramp=self.consistency_ramp,
             consistency_with=self.consistency_with,
             ema_decay=optim.ema_decay(self.ema_decay) if self.ema_decay else None,
             baseline=self.baseline,
