@@ -42,7 +42,6 @@ BASELINE = "baseline"
 LABELLED, UNLABELLED = "labelled", "unlabelled"
 Outputs = tuple[Array, Array]  # logits [n, K], targets [n, T]
 FakeClass = Literal["implicit", "explicit"]
-ConsistencyWith = Literal["second_draw", "average"]
 PREDICTORS = {DISCRIMINATOR: "", BASELINE: "baseline_"}  # player -> what its predictions' names begin with
 
 
@@ -72,8 +71,7 @@ def semi_supervised(
     regression_weight: float = 1.0,
     augment: Augmentation | None = None,
     consistency_weight: float = 0.0,
-    consistency_ramp: int = 0,
-    consistency_with: ConsistencyWith = "second_draw",
+    consistency_average_from: int | None = None,
     ema_decay: Callable[[Array], Array] | None = None,
     baseline: bool = True,
     baseline_due: Callable[[int], bool] = always,
@@ -99,13 +97,12 @@ def semi_supervised(
         unlabelled or generated; predictions are of images as they are.
       consistency_weight: of the squared difference of two predictions for an unlabelled image: of the
         probabilities, summed over the classes, and of the targets. One is the discriminator's under a draw of
-        its noise and of `augment`. 0: there is no other.
-      consistency_ramp: steps over which that weight grows from 0, on a straight line.
-      consistency_with: which the other is. "second_draw": its own again, under another draw; both learn (Wei
-        et al. 2018, "Improving the improved training of Wasserstein GANs", section 3.2; without their second
-        term, of features). "average": the averaged discriminator's, without noise, of the image as it is;
-        only the one learns (Tarvainen & Valpola 2017, "Mean teachers are better role models"; their teacher
-        sees an augmented image too).
+        its noise and of `augment`, the other its own again, under another draw; both learn (Wei et al. 2018,
+        "Improving the improved training of Wasserstein GANs", section 3.2; without their second term, of
+        features). 0: there is no other.
+      consistency_average_from: from this step on the other is the averaged discriminator's, without noise, of
+        the image as it is, and only the one learns (Tarvainen & Valpola 2017, "Mean teachers are better role
+        models"; their teacher sees an augmented image too, from the first step on). None: never.
       ema_decay: the decay, by step, of the averaged discriminator (and baseline), which predictions are made
         with; None: with the last.
       baseline: train it. It begins as the discriminator does, and sees the same labelled batches and noise.
@@ -123,10 +120,10 @@ def semi_supervised(
         raise ValueError(
             f"generator_loss={generator_loss!r}: expected one of feature_matching, non_saturating"
         )
-    if consistency_with not in ("second_draw", "average"):
-        raise ValueError(f"consistency_with={consistency_with!r}: expected one of second_draw, average")
-    if consistency_weight and consistency_with == "average" and ema_decay is None:
-        raise ValueError("consistency_with='average': expected an ema_decay, as nothing is averaged")
+    if consistency_average_from is not None and ema_decay is None:
+        raise ValueError(
+            f"consistency_average_from={consistency_average_from}: expected an ema_decay; nothing is averaged"
+        )
     predictors = [DISCRIMINATOR, *([BASELINE] if baseline else [])]
 
     def draw(keys: Array) -> Array:
@@ -188,6 +185,19 @@ def semi_supervised(
             off += jnp.mean(jnp.square(one[1] - other[1]))
         return off
 
+    def other_outputs(params: Tree, state: GanState, images: Array, context: Context) -> Outputs:
+        """What outputs for unlabelled images should be like."""
+
+        def own() -> Outputs:
+            return judged(params, images, context, f"{UNLABELLED} again")[0]
+
+        def averaged() -> Outputs:
+            return predicted(DISCRIMINATOR, state, images)
+
+        if consistency_average_from is None:
+            return own()
+        return jax.lax.cond(state.step < consistency_average_from, own, averaged)
+
     def discriminator_loss(
         params: Tree, state: GanState, batch: Batch, context: Context
     ) -> tuple[Array, Effects]:
@@ -206,16 +216,9 @@ def semi_supervised(
         }
         value += unlabelled_weight * told_apart
         if consistency_weight:
-            images = batch[UNLABELLED]["image"]
-            if consistency_with == "average":
-                again = predicted(DISCRIMINATOR, state, images)
-            else:
-                again, _ = judged(params, images, context, f"{UNLABELLED} again")
+            again = other_outputs(params, state, batch[UNLABELLED]["image"], context)
             metrics["inconsistency"] = inconsistency(of_real, again)
-            weight: Array | float = consistency_weight
-            if consistency_ramp:
-                weight *= jnp.minimum(1.0, state.step / consistency_ramp)
-            value += weight * metrics["inconsistency"]
+            value += consistency_weight * metrics["inconsistency"]
         return value, Effects(metrics=metrics)
 
     def generators_loss(

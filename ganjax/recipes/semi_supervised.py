@@ -74,13 +74,12 @@ class SemiSupervisedRecipe:
         "weight of how two predictions for an unlabelled image differ; 0: off",
         minimum=0.0,
     )
-    consistency_ramp: int = setting(
-        0, "steps over which that weight grows from 0", minimum=0, maximum=2**31 - 1
-    )
-    consistency_with: Literal["second_draw", "average"] = setting(
-        "second_draw",
-        "the second of them: of the same network under another draw of noise, shift, turn and stretch, or of "
-        "the averaged one, without any",
+    consistency_average_from: int | None = setting(
+        None,
+        "step from which on the second of them is the averaged network's, without noise or moves; none: it "
+        "is always the network's own, under another draw",
+        minimum=0,
+        maximum=2**31 - 1,
     )
     baseline: bool = setting(True, "trains the same network on the labels alone beside it, to compare with")
     baseline_steps: int = setting(
@@ -101,10 +100,9 @@ class SemiSupervisedRecipe:
 
     def __post_init__(self) -> None:
         if not self.consistency:
-            for name in ("consistency_ramp", "consistency_with"):
-                check_unused(self, name, "consistency=0")
-        elif self.consistency_with == "average" and not self.ema_decay:
-            raise ValueError("--config.ema_decay=0: expected more than 0 with consistency_with=average")
+            check_unused(self, "consistency_average_from", "consistency=0")
+        if not self.ema_decay:
+            check_unused(self, "consistency_average_from", "ema_decay=0")
         if self.schedule == "constant":
             check_unused(self, "decay_start", "schedule=constant")
         if not self.baseline:
@@ -199,8 +197,7 @@ class SemiSupervisedRecipe:
             regression_weight=regression_weight,
             augment=self._augment(),
             consistency_weight=self.consistency,
-            consistency_ramp=self.consistency_ramp,
-            consistency_with=self.consistency_with,
+            consistency_average_from=self.consistency_average_from if self.ema_decay else None,
             ema_decay=optim.ema_decay(self.ema_decay) if self.ema_decay else None,
             baseline=self.baseline,
             baseline_due=lambda step: step < for_baseline,

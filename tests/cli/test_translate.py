@@ -51,7 +51,7 @@ def trained(folder: pathlib.Path, name: str, *settings: str) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def paired(tmp_path_factory) -> pathlib.Path:
-    settings = ("stages=1", "held_out_by=", "evaluate_every=1")
+    settings = ("stages=1", "evaluate_every=1")
     return trained(tmp_path_factory.mktemp("paired"), "pix2pix_emoji", *settings)
 
 

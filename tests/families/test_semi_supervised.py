@@ -1,5 +1,6 @@
 """The losses of semi-supervised learning, by networks worked out by hand, and that no label leaks."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -218,8 +219,8 @@ def test_consistency_with_the_average_by_hand(num_classes, num_targets):
     given = batch()
     options = {"num_classes": num_classes, "num_targets": num_targets, "augment": scaled}
     options |= {"consistency_weight": 3.0, "ema_decay": optim.ema_decay(0.9)}
-    gan = made(**options, consistency_with="average")
-    state = losses_of(gan, given)[0]
+    gan = made(**options, consistency_average_from=5)
+    state = losses_of(gan, given)[0].replace(step=jnp.asarray(5))
     averaged = jax.tree.map(lambda x: 0.5 * x + 0.1, state.params["discriminator"])
     state = state.replace(ema=state.ema | {"discriminator": averaged})
     context = Context(KEY, jnp.arange(4))
@@ -246,13 +247,17 @@ def test_consistency_with_the_average_by_hand(num_classes, num_targets):
     np.testing.assert_allclose(
         gradient["Dense_0"]["kernel"], wanted["Dense_0"]["kernel"], rtol=1e-4, atol=1e-6
     )
+    before, own = state.replace(step=jnp.asarray(4)), made(**options).phases[0]
+    values = [
+        jax.value_and_grad(lambda p, loss=loss: loss(p, before, given, context)[0])(params)
+        for loss in (gan.phases[0].loss, own.loss)
+    ]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), *values)
 
 
-def test_consistency_with_what_is_not_there():
-    with pytest.raises(ValueError, match="expected one of second_draw, average"):
-        made(consistency_with="mean")
-    with pytest.raises(ValueError, match="expected an ema_decay"):
-        made(consistency_with="average", consistency_weight=1.0)
+def test_consistency_with_no_average():
+    with pytest.raises(ValueError, match="consistency_average_from=3: expected an ema_decay"):
+        made(consistency_average_from=3, consistency_weight=1.0)
 
 
 def test_the_real_logit_is_a_sum_of_exponentials():

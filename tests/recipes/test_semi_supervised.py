@@ -25,6 +25,16 @@ QUIET = {"input_noise": 0.0, "noise": 0.0}
             "does nothing with shift, turn, stretch, input_noise",
         ),
         (
+            "semi_supervised_mnist",
+            {"consistency_average_from": 9},
+            "consistency_average_from=9: expected None, as it does nothing with consistency=0",
+        ),
+        (
+            "semi_supervised_mnist",
+            {"consistency": 1.0, "consistency_average_from": 9, "ema_decay": 0.0},
+            "consistency_average_from=9: expected None, as it does nothing with ema_decay=0",
+        ),
+        (
             "semi_supervised_rotation_mnist",
             {"turn": 5.0},
             "turn=5: expected 0, as the angle is what is learned",
@@ -95,15 +105,15 @@ def test_shift_and_consistency_reach_the_family(name, monkeypatch):
     built(name)
     assert (given["augment"], given["consistency_weight"]) == (None, 0)
     abstract_state(built(name, shift=2, consistency=3.0), 0)
-    assert (given["consistency_weight"], given["consistency_with"]) == (3, "second_draw")
+    assert (given["consistency_weight"], given["consistency_average_from"]) == (3, None)
     images = data.to_float(jax.numpy.arange(256, dtype="uint8").reshape(1, 16, 16, 1))
     moved = given["augment"](images.repeat(40, 0), random.from_seeds(jax.numpy.arange(40)))
     centres = {float(image[8, 8, 0]) for image in moved}
     assert len(centres) > 10  # of 25 places
     inner = {float(x) for x in images[0, 6:11, 6:11, 0].ravel()}
     assert centres <= inner  # by two pixels at most, and no mirror image
-    built(name, turn=10.0, stretch=0.2, shift=1, consistency=1.0, consistency_with="average")
-    assert given["consistency_with"] == "average"
+    built(name, turn=10.0, stretch=0.2, shift=1, consistency=1.0, consistency_average_from=7)
+    assert given["consistency_average_from"] == 7
     turned = np.asarray(given["augment"](images.repeat(40, 0), random.from_seeds(jax.numpy.arange(40))))
     alone = recipe.distort(10.0, 0.2)(images.repeat(40, 0), random.from_seeds(jax.numpy.arange(40)))
     moved = [

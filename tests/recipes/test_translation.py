@@ -32,7 +32,7 @@ from tests.recipes.tiny import built
         ("pix2pix_emoji", {"batch_size": 1}, "norm=batch: expected instance with batch_size=1"),
         ("pix2pix_emoji", {"schedule": "constant", "decay_start": 0.2}, "nothing with schedule=constant"),
         (
-            "pix2pix_emoji",
+            "cyclegan_emoji",
             {"held_out": 0, "held_out_by": "_"},
             "held_out_by=_: expected -, as it does nothing",
         ),
