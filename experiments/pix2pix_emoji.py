@@ -4,8 +4,8 @@
 
 Isola et al. 2017, "Image-to-image translation with conditional adversarial networks". The two folders hold
 drawings of the same names: `npm pack emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0` fetches
-them (`package/img/google/64` and `package/img/twitter/64` in the archives), 3,786 each. A tenth of the pairs is
-held out; of two in three of these another variant, mostly of another skin tone, is trained on. With
+them (`package/img/google/64` and `package/img/twitter/64` in the archives), 3,786 each. A tenth of the pairs
+is held out; of two in three of these another variant, mostly of another skin tone, is trained on. With
 `--config.held_out_by=-` none is: names are alike up to the first dash, which is the first code point.
 
     python run.py --workdir=runs/pix2pix_emoji-seed0 --mode=evaluate
