@@ -17,6 +17,7 @@ What the discriminator thinks of as real is log(p(real) / p(fake)), which the K 
 Without classes there is one logit, which is that itself.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -185,22 +186,22 @@ def semi_supervised(
             off += jnp.mean(jnp.square(one[1] - other[1]))
         return off
 
-    def other_outputs(params: Tree, state: GanState, images: Array, context: Context) -> Outputs:
-        """What outputs for unlabelled images should be like."""
+    def own_again(params: Tree, state: GanState, images: Array, context: Context) -> Outputs:
+        del state
+        return judged(params, images, context, f"{UNLABELLED} again")[0]
 
-        def own() -> Outputs:
-            return judged(params, images, context, f"{UNLABELLED} again")[0]
-
-        def averaged() -> Outputs:
-            return predicted(DISCRIMINATOR, state, images)
-
-        if consistency_average_from is None:
-            return own()
-        return jax.lax.cond(state.step < consistency_average_from, own, averaged)
+    def of_average(params: Tree, state: GanState, images: Array, context: Context) -> Outputs:
+        del params, context
+        return predicted(DISCRIMINATOR, state, images)
 
     def discriminator_loss(
-        params: Tree, state: GanState, batch: Batch, context: Context
+        params: Tree,
+        state: GanState,
+        batch: Batch,
+        context: Context,
+        other: Callable[[Tree, GanState, Array, Context], Outputs] = own_again,
     ) -> tuple[Array, Effects]:
+        """`other` gives what outputs for unlabelled images should be like."""
         fake, _ = generated(state.params[GENERATOR], state, context)
         of_labelled, _ = judged(params, batch[LABELLED]["image"], context, LABELLED)
         of_real, _ = judged(params, batch[UNLABELLED]["image"], context, UNLABELLED)
@@ -216,7 +217,7 @@ def semi_supervised(
         }
         value += unlabelled_weight * told_apart
         if consistency_weight:
-            again = other_outputs(params, state, batch[UNLABELLED]["image"], context)
+            again = other(params, state, batch[UNLABELLED]["image"], context)
             metrics["inconsistency"] = inconsistency(of_real, again)
             value += consistency_weight * metrics["inconsistency"]
         return value, Effects(metrics=metrics)
@@ -269,12 +270,20 @@ def semi_supervised(
                 found[f"{PREDICTORS[player]}targets"] = targets
         return found
 
+    discriminator_phases = [Phase(DISCRIMINATOR, discriminator_loss, stream="semi-supervised")]
+    if (start := consistency_average_from) is not None and consistency_weight:
+        # Two phases, for a branch within one is compiled into slow convolutions on CPUs.
+        with_average = functools.partial(discriminator_loss, other=of_average)
+        discriminator_phases = [
+            Phase(DISCRIMINATOR, discriminator_loss, lambda step: step < start, "semi-supervised"),
+            Phase(DISCRIMINATOR, with_average, lambda step: step >= start, "semi-supervised"),
+        ]
     return Gan(
         init=init,
         phases=(
             # One stream: both see the same generated images, so that one pass of the generator serves the
             # two, and the baseline has the discriminator's noise.
-            Phase(DISCRIMINATOR, discriminator_loss, stream="semi-supervised"),
+            *discriminator_phases,
             Phase(GENERATOR, generators_loss, stream="semi-supervised"),
             *([Phase(BASELINE, baselines_loss, baseline_due, "semi-supervised")] if baseline else []),
         ),

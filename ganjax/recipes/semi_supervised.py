@@ -123,6 +123,10 @@ class SemiSupervisedRecipe:
             return None
         return lambda images, keys: functools.reduce(lambda x, part: part(x, keys), parts, images)
 
+    def _second_differs(self) -> bool:
+        """Whether a second prediction differs from the first without noise of the network's own."""
+        return self._augment() is not None or self.consistency_average_from is not None
+
     def load(self, load: Callable[..., data.Dataset], split: str) -> data.Dataset:
         """A split of the set."""
         return load(self.dataset, split=split, image_size=self.image_size, channels=self.channels)
@@ -248,7 +252,7 @@ class NoisyRecipe(SemiSupervisedRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_unused(self, "hidden" if self.network == "convolutions" else "width", f"network={self.network}")
-        if not (self._augment() or self.input_noise or self.noise):
+        if not (self._second_differs() or self.input_noise or self.noise):
             check_unused(self, "consistency", "shift, turn, stretch, input_noise and noise of 0")
 
     def generator(self, shape: tuple[int, int, int]) -> nn.Module:
@@ -280,7 +284,7 @@ class ConvRecipe(SemiSupervisedRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self._augment() or self.input_dropout or self.dropout):
+        if not (self._second_differs() or self.input_dropout or self.dropout):
             check_unused(self, "consistency", "shift, turn, stretch, input_dropout and dropout of 0")
 
     def build(self, load: Callable[..., data.Dataset] = data.load) -> Experiment:

@@ -12,7 +12,8 @@ from ganjax.loop import abstract_state
 from ganjax.recipes import semi_supervised as recipe
 from tests.recipes.tiny import built
 
-QUIET = {"input_noise": 0.0, "noise": 0.0}
+STILL = {"shift": 0, "turn": 0.0, "stretch": 0.0}
+QUIET = STILL | {"input_noise": 0.0, "noise": 0.0, "consistency_average_from": None}
 
 
 @pytest.mark.parametrize(
@@ -26,13 +27,13 @@ QUIET = {"input_noise": 0.0, "noise": 0.0}
         ),
         (
             "semi_supervised_mnist",
-            {"consistency_average_from": 9},
-            "consistency_average_from=9: expected None, as it does nothing with consistency=0",
+            {"consistency_average_from": 9, "consistency": 0.0},
+            "consistency_average_from=9: expected 3000, as it does nothing with consistency=0",
         ),
         (
             "semi_supervised_mnist",
             {"consistency": 1.0, "consistency_average_from": 9, "ema_decay": 0.0},
-            "consistency_average_from=9: expected None, as it does nothing with ema_decay=0",
+            "consistency_average_from=9: expected 3000, as it does nothing with ema_decay=0",
         ),
         (
             "semi_supervised_rotation_mnist",
@@ -102,9 +103,10 @@ def test_shift_and_consistency_reach_the_family(name, monkeypatch):
         return family(*networks, **options)
 
     monkeypatch.setattr(recipe.family, "semi_supervised", recorded)
-    built(name)
+    built(name, **STILL, consistency=0.0)
     assert (given["augment"], given["consistency_weight"]) == (None, 0)
-    abstract_state(built(name, shift=2, consistency=3.0), 0)
+    alone = STILL | {"consistency_average_from": None, "consistency": 3.0}
+    abstract_state(built(name, **alone | {"shift": 2}), 0)
     assert (given["consistency_weight"], given["consistency_average_from"]) == (3, None)
     images = data.to_float(jax.numpy.arange(256, dtype="uint8").reshape(1, 16, 16, 1))
     moved = given["augment"](images.repeat(40, 0), random.from_seeds(jax.numpy.arange(40)))
