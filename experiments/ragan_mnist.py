@@ -23,7 +23,7 @@ from ganjax.recipes.dcgan import DCGANRecipe
 @dataclasses.dataclass(frozen=True)
 class Config(DCGANRecipe):
     loss: str = loss_setting("relativistic_average")
-    steps: int = setting(4000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(3700, "batches to train on", minimum=1, maximum=2**31 - 1)
 
 
 TINY = {

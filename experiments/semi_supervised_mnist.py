@@ -32,7 +32,7 @@ from ganjax.recipes.semi_supervised import NoisyRecipe
 class Config(NoisyRecipe):
     network: Literal["dense", "convolutions"] = setting("convolutions", "the discriminator's layers")
     width: int = setting(16, "channels of its first convolution", minimum=1, maximum=65_536)
-    steps: int = setting(9000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(12_000, "batches to train on", minimum=1, maximum=2**31 - 1)
     generator_learning_rate: float | None = setting(2e-4, "of the generator; none: learning_rate", above=0.0)
     shift: int = setting(
         2, "pixels by which all images are moved at random in training, either way; 0: not", minimum=0
