@@ -125,7 +125,11 @@ class SemiSupervisedRecipe:
 
     def _second_differs(self) -> bool:
         """Whether a second prediction differs from the first without noise of the network's own."""
-        return self._augment() is not None or self.consistency_average_from is not None
+        return self._augment() is not None or self._average_from() is not None
+
+    def _average_from(self) -> int | None:
+        """`consistency_average_from`, where there is an average."""
+        return self.consistency_average_from if self.ema_decay else None
 
     def load(self, load: Callable[..., data.Dataset], split: str) -> data.Dataset:
         """A split of the set."""
@@ -172,8 +176,9 @@ class SemiSupervisedRecipe:
         if self.shift >= min(source.image_shape[:2]):
             height, width = source.image_shape[:2]
             raise ValueError(f"--config.shift={self.shift}: expected less than the images' {height}x{width}")
-        if degrees is not None and self.turn:
-            raise ValueError(f"--config.turn={self.turn:g}: expected 0, as the angle is what is learned")
+        for name in ("turn", "stretch"):  # of which the latter changes angles too
+            if degrees is not None and (value := getattr(self, name)):
+                raise ValueError(f"--config.{name}={value:g}: expected 0, as the angle is what is learned")
         num_classes, num_targets = len(names) if classify else 0, 0 if degrees is None else 1
 
         def optimizer(rate: float, steps: int) -> optax.GradientTransformation:
@@ -201,7 +206,7 @@ class SemiSupervisedRecipe:
             regression_weight=regression_weight,
             augment=self._augment(),
             consistency_weight=self.consistency,
-            consistency_average_from=self.consistency_average_from if self.ema_decay else None,
+            consistency_average_from=self._average_from(),
             ema_decay=optim.ema_decay(self.ema_decay) if self.ema_decay else None,
             baseline=self.baseline,
             baseline_due=lambda step: step < for_baseline,

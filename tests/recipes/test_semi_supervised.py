@@ -37,8 +37,18 @@ QUIET = STILL | {"input_noise": 0.0, "noise": 0.0, "consistency_average_from": N
         ),
         (
             "semi_supervised_rotation_mnist",
+            {"stretch": 0.1},
+            "stretch=0.1: expected 0, as the angle is what is learned",
+        ),
+        (
+            "semi_supervised_rotation_mnist",
             {"turn": 5.0},
             "turn=5: expected 0, as the angle is what is learned",
+        ),
+        (
+            "semi_supervised_mnist",
+            QUIET | {"consistency_average_from": 3000, "ema_decay": 0.0, "consistency": 1.0},
+            "does nothing with shift, turn, stretch, input_noise",
         ),
         (
             "semi_supervised_cifar10",
