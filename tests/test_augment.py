@@ -31,7 +31,7 @@ AUGMENTATIONS = {
     "cutout": augment.diff_augment("cutout"),
     "all": augment.diff_augment(),
     "flip_and_shift": augment.flip_and_shift(3),
-    "distort": augment.distort(20.0, 0.2),
+    "distort": augment.distort(20.0, 0.2, 1.5),
     "noise": functools.partial(augment.instance_noise, sigma=0.2),
 }
 
@@ -221,12 +221,33 @@ def test_distort_by_where_it_brings_a_ramp(turn, stretch):
         assert abs(np.corrcoef(np.log(factors).T)[0, 1]) < 0.3  # each axis has its own
 
 
+def test_an_elastic_distortion_by_where_it_brings_ramps():
+    """Planes of rows and columns come back as where each pixel was from: normally distributed about its
+    place, neighbours together, the two axes apart, no pixel as another image's."""
+    count, size, deviation = 400, 28, 1.2
+    y, x = np.meshgrid(np.arange(size), np.arange(size), indexing="ij")
+    planes = np.tile(np.stack([y, x], axis=-1)[None].astype(np.float32), (count, 1, 1, 1))
+    keys = random.from_seeds(jnp.arange(count))
+    moved = np.asarray(jax.jit(augment.distort(0.0, 0.0, deviation))(planes, keys)) - planes
+    inner = moved[:, 8:20, 8:20]
+    assert abs(inner.mean()) < 0.1
+    # A row's way is looked up where its column's has led: about as far, and as smoothly.
+    np.testing.assert_allclose(inner.std(axis=(0, 1, 2)), deviation, rtol=0.08)
+    flat = inner.reshape(count, 12, 12, 2)
+    together = np.corrcoef(flat[:, 4, 4].T, flat[:, 4, 5].T)[:2, 2:]
+    assert np.diag(together).min() > 0.95
+    apart = np.corrcoef(flat[:, 0, 0].T, flat[:, 11, 11].T)[:2, 2:]
+    assert np.abs(apart).max() < 0.2
+    assert abs(np.corrcoef(flat[:, 4, 4].T)[0, 1]) < 0.2
+    np.testing.assert_array_less(np.abs(np.corrcoef(flat[:8, :, :, 0].reshape(8, -1)) - np.eye(8)), 0.999)
+
+
 def test_distort_of_borders_and_of_nothing():
     x = images(3)
     np.testing.assert_allclose(jax.jit(augment.distort(0.0))(x, KEYS), x, rtol=0, atol=1e-6)
     ones = np.ones((N, H, W, 1), np.float32)
     np.testing.assert_allclose(jax.jit(augment.distort(45.0, 1.0))(ones, KEYS), ones, rtol=0, atol=1e-5)
-    for wrong in ({"turn": -1.0}, {"turn": 46.0}, {"turn": 0.0, "stretch": -0.1}):
+    for wrong in ({"turn": -1.0}, {"turn": 46.0}, {"turn": 0.0, "stretch": -0.1}, {"turn": 0.0, "elastic": -1.0}):
         with pytest.raises(ValueError, match="expected"):
             augment.distort(**wrong)
 

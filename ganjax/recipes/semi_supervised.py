@@ -68,6 +68,9 @@ class SemiSupervisedRecipe:
         minimum=0.0,
         maximum=1.0,
     )
+    elastic: float = setting(
+        0.0, "pixels by which each of theirs is moved at random, smoothly; 0: not", minimum=0.0
+    )
     unlabelled_weight: float = setting(1.0, "of telling real images from generated ones", minimum=0.0)
     consistency: float = setting(
         0.0,
@@ -113,10 +116,10 @@ class SemiSupervisedRecipe:
         return jnp.dtype(self.dtype)
 
     def _augment(self) -> Augmentation | None:
-        """What `shift`, `turn` and `stretch` ask for."""
+        """What `shift`, `turn`, `stretch` and `elastic` ask for."""
         parts: list[Augmentation] = []
-        if self.turn or self.stretch:
-            parts.append(distort(self.turn, self.stretch))
+        if self.turn or self.stretch or self.elastic:
+            parts.append(distort(self.turn, self.stretch, self.elastic))
         if self.shift:
             parts.append(flip_and_shift(self.shift, flip=False))
         if not parts:
@@ -176,7 +179,7 @@ class SemiSupervisedRecipe:
         if self.shift >= min(source.image_shape[:2]):
             height, width = source.image_shape[:2]
             raise ValueError(f"--config.shift={self.shift}: expected less than the images' {height}x{width}")
-        for name in ("turn", "stretch"):  # of which the latter changes angles too
+        for name in ("turn", "stretch", "elastic"):  # of which the latter two change angles too
             if degrees is not None and (value := getattr(self, name)):
                 raise ValueError(f"--config.{name}={value:g}: expected 0, as the angle is what is learned")
         num_classes, num_targets = len(names) if classify else 0, 0 if degrees is None else 1
@@ -258,7 +261,7 @@ class NoisyRecipe(SemiSupervisedRecipe):
         super().__post_init__()
         check_unused(self, "hidden" if self.network == "convolutions" else "width", f"network={self.network}")
         if not (self._second_differs() or self.input_noise or self.noise):
-            check_unused(self, "consistency", "shift, turn, stretch, input_noise and noise of 0")
+            check_unused(self, "consistency", "shift, turn, stretch, elastic, input_noise and noise of 0")
 
     def generator(self, shape: tuple[int, int, int]) -> nn.Module:
         """Of images [H, W, C]."""
@@ -290,7 +293,7 @@ class ConvRecipe(SemiSupervisedRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self._second_differs() or self.input_dropout or self.dropout):
-            check_unused(self, "consistency", "shift, turn, stretch, input_dropout and dropout of 0")
+            check_unused(self, "consistency", "shift, turn, stretch, elastic, input_dropout and dropout of 0")
 
     def build(self, load: Callable[..., data.Dataset] = data.load) -> Experiment:
         """The experiment. Raises ValueError for images that do not fit the networks."""

@@ -23,7 +23,7 @@ QUIET = STILL | {"input_noise": 0.0, "noise": 0.0, "consistency_average_from": N
         (
             "semi_supervised_mnist",
             QUIET | {"consistency": 1.0},
-            "does nothing with shift, turn, stretch, input_noise",
+            "does nothing with shift, turn, stretch, elastic, input_noise",
         ),
         (
             "semi_supervised_mnist",
@@ -48,12 +48,12 @@ QUIET = STILL | {"input_noise": 0.0, "noise": 0.0, "consistency_average_from": N
         (
             "semi_supervised_mnist",
             QUIET | {"consistency_average_from": 3000, "ema_decay": 0.0, "consistency": 1.0},
-            "does nothing with shift, turn, stretch, input_noise",
+            "does nothing with shift, turn, stretch, elastic, input_noise",
         ),
         (
             "semi_supervised_cifar10",
             {"input_dropout": 0.0, "dropout": 0.0, "consistency": 1.0},
-            "does nothing with shift, turn, stretch, input_dropout",
+            "does nothing with shift, turn, stretch, elastic, input_dropout",
         ),
     ],
 )
