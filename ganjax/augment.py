@@ -242,8 +242,8 @@ def _draw(images: jax.Array, keys: jax.Array, name: str) -> jax.Array:
 
 
 def _smooth(keys: jax.Array, height: int, width: int) -> jax.Array:
-    """Normal draws [n, height, width], of neighbours nearly the same one: smoothed by a Gaussian whose standard
-    deviation is a seventh of the side."""
+    """Normal draws [n, height, width], of neighbours nearly the same one: smoothed by a Gaussian whose
+    standard deviation is a seventh of the side."""
 
     def weights(size: int) -> jax.Array:
         """[size, knots]: the normal draws at knots a seventh apart, two beyond each border, are mixed."""

@@ -247,7 +247,7 @@ def test_distort_of_borders_and_of_nothing():
     np.testing.assert_allclose(jax.jit(augment.distort(0.0))(x, KEYS), x, rtol=0, atol=1e-6)
     ones = np.ones((N, H, W, 1), np.float32)
     np.testing.assert_allclose(jax.jit(augment.distort(45.0, 1.0))(ones, KEYS), ones, rtol=0, atol=1e-5)
-    for wrong in ({"turn": -1.0}, {"turn": 46.0}, {"turn": 0.0, "stretch": -0.1}, {"turn": 0.0, "elastic": -1.0}):
+    for wrong in ({"turn": -1.0}, {"turn": 46.0}, *({"turn": 0.0, n: -0.1} for n in ("stretch", "elastic"))):
         with pytest.raises(ValueError, match="expected"):
             augment.distort(**wrong)
 
