@@ -12,6 +12,7 @@ network learns from the labelled digits alone.
 """
 
 import dataclasses
+from typing import Literal
 
 from ganjax import data
 from ganjax.config import setting
@@ -26,10 +27,33 @@ class Config(NoisyRecipe):
         True, "the class is learned too, and what is real is told by all classes' logits"
     )
     regression_weight: float = setting(10.0, "of the angle's squared error, as a share of degrees", above=0.0)
+    network: Literal["dense", "convolutions"] = setting("convolutions", "the discriminator's layers")
+    width: int = setting(16, "channels of its first convolution", minimum=1, maximum=65_536)
+    steps: int = setting(12_000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    generator_learning_rate: float | None = setting(2e-4, "of the generator; none: learning_rate", above=0.0)
+    shift: int = setting(
+        2, "pixels by which all images are moved at random in training, either way; 0: not", minimum=0
+    )
+    turn: float = setting(
+        15.0,
+        "degrees by which they are turned at random, either way, and their angles with them; 0: not",
+        minimum=0.0,
+        maximum=45.0,
+    )
+    consistency: float = setting(
+        10.0, "weight of how two predictions for an unlabelled image differ; 0: off", minimum=0.0
+    )
+    consistency_average_from: int | None = setting(
+        3000,
+        "step from which on the second of them is the averaged network's, without noise or moves; none: it "
+        "is always the network's own, under another draw",
+        minimum=0,
+        maximum=2**31 - 1,
+    )
 
 
 TINY = {"dataset": "random", "image_size": 8, "labels_per_class": 2, "batch_size": 8, "steps": 2}
-TINY |= {"latent_size": 4, "hidden": (8, 8), "generator_hidden": (8,)}
+TINY |= {"latent_size": 4, "network": "dense", "hidden": (8, 8), "generator_hidden": (8,)}
 
 
 def build(config: Config, load=data.load) -> Experiment:

@@ -178,6 +178,15 @@ def distort(turn: float, stretch: float = 0.0, elastic: float = 0.0) -> Augmenta
       Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks applied to visual
       document analysis": elastic deformations (of 1.4 pixels, for digits of 29x29).
     """
+    distorted = distort_and_tell(turn, stretch, elastic)
+    return lambda images, keys: distorted(images, keys)[0]
+
+
+def distort_and_tell(
+    turn: float, stretch: float = 0.0, elastic: float = 0.0
+) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    """`distort`, with the degrees [n] by which each image was turned, counterclockwise, beside the images:
+    for who predicts angles."""
     if not 0 <= turn <= 45:
         raise ValueError(f"distort(turn={turn}): expected degrees from 0 to 45")
     if not stretch >= 0:
@@ -185,10 +194,10 @@ def distort(turn: float, stretch: float = 0.0, elastic: float = 0.0) -> Augmenta
     if not elastic >= 0:
         raise ValueError(f"distort(elastic={elastic}): expected pixels, at least 0")
 
-    def augment(images: jax.Array, keys: jax.Array) -> jax.Array:
+    def augment(images: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
         names = ("turn", "stretch rows", "stretch columns")
-        angle, rows, columns = (2 * random.uniform(_streams(keys, name), (1, 1)) - 1 for name in names)
-        angle, largest = jnp.deg2rad(turn) * angle, jnp.log1p(jnp.float32(stretch))
+        share, rows, columns = (2 * random.uniform(_streams(keys, name), (1, 1)) - 1 for name in names)
+        angle, largest = jnp.deg2rad(turn) * share, jnp.log1p(jnp.float32(stretch))
         high, wide = jnp.exp(largest * rows), jnp.exp(largest * columns)
         # From the middle: row v and column u of the result are of row y and column x of the image,
         #     x = (u cos + v sin) / wide,  y = (v cos - u sin) / high.
@@ -203,7 +212,8 @@ def distort(turn: float, stretch: float = 0.0, elastic: float = 0.0) -> Augmenta
             y = y + elastic * _smooth(_streams(keys, "elastic rows"), height, width)
         images = _along_rows(images, x + (width - 1) / 2)
         turned = _along_rows(jnp.swapaxes(images, 1, 2), jnp.swapaxes(y, 1, 2) + (height - 1) / 2)
-        return jnp.swapaxes(turned, 1, 2)
+        # Rows grow downwards: what is turned from x to y is turned clockwise.
+        return jnp.swapaxes(turned, 1, 2), -turn * share[:, 0, 0]
 
     return augment
 

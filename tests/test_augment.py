@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ganjax import augment, random
+from ganjax.data.rotated import turned
 
 N, H, W = 64, 12, 8
 KEYS = random.from_seeds(np.arange(N))
@@ -219,6 +220,23 @@ def test_distort_by_where_it_brings_a_ramp(turn, stretch):
             assert len({int(share) for share in np.floor(drawn / most * 3.999)}) == 8
     if stretch:
         assert abs(np.corrcoef(np.log(factors).T)[0, 1]) < 0.3  # each axis has its own
+
+
+def test_distort_tells_the_angle_that_the_rotated_sets_have():
+    """It turns by what it says, counterclockwise, as `ganjax.data.rotated` turns: two angles add up."""
+    size = 33
+    y, x = np.meshgrid(np.arange(size) - 16.0, np.arange(size) - 16.0, indexing="ij")
+    blob = np.exp(-(np.square(x - 6) + 2 * np.square(y - 1)) / 20)  # smooth, to the right of the middle
+    image = np.tile(np.round(255 * blob)[None, ..., None], (N, 1, 1, 1)).astype(np.uint8)
+    first = np.linspace(-60, 60, N)
+    given = turned(image, first)
+    moved, degrees = jax.jit(augment.distort_and_tell(20.0))(given.astype(np.float32), KEYS)
+    assert degrees.shape == (N,)
+    assert np.abs(degrees).max() <= 20
+    assert np.std(degrees) > 8
+    expected = turned(image, first + np.asarray(degrees)).astype(np.float32)
+    assert np.abs(given - expected).max() > 60
+    np.testing.assert_allclose(moved, expected, rtol=0, atol=20)
 
 
 def test_an_elastic_distortion_by_where_it_brings_ramps():

@@ -42,6 +42,8 @@ from ganjax.gan import Array, Batch, Context, Effects, Gan, GanState, Phase, Tre
 BASELINE = "baseline"
 LABELLED, UNLABELLED = "labelled", "unlabelled"
 Outputs = tuple[Array, Array]  # logits [n, K], targets [n, T]
+# Images and PRNG keys -> images, and by how much it changed their targets [n, T]
+TargetAugmentation = Callable[[Array, Array], tuple[Array, Array]]
 FakeClass = Literal["implicit", "explicit"]
 PREDICTORS = {DISCRIMINATOR: "", BASELINE: "baseline_"}  # player -> what its predictions' names begin with
 
@@ -70,7 +72,7 @@ def semi_supervised(
     generator_loss: Literal["feature_matching", "non_saturating"] = "feature_matching",
     unlabelled_weight: float = 1.0,
     regression_weight: float = 1.0,
-    augment: Augmentation | None = None,
+    augment: Augmentation | TargetAugmentation | None = None,
     consistency_weight: float = 0.0,
     consistency_average_from: int | None = None,
     ema_decay: Callable[[Array], Array] | None = None,
@@ -95,7 +97,9 @@ def semi_supervised(
       unlabelled_weight: of what the discriminator has to tell apart, beside the labels.
       regression_weight: of the mean squared error of the targets.
       augment: what every image goes through before a discriminator or the baseline learns from it, labelled,
-        unlabelled or generated; predictions are of images as they are.
+        unlabelled or generated; predictions are of images as they are. Where it gives a pair, the second is
+        by how much it changed the targets, [n, T]: so much is taken off what is predicted in training, which
+        is then compared as that of the image as it was.
       consistency_weight: of the squared difference of two predictions for an unlabelled image: of the
         probabilities, summed over the classes, and of the targets. One is the discriminator's under a draw of
         its noise and of `augment`, the other its own again, under another draw; both learn (Wei et al. 2018,
@@ -138,11 +142,15 @@ def semi_supervised(
 
     def judged(params: Tree, images: Array, context: Context, name: str) -> tuple[Outputs, Array]:
         """Outputs and features; `name` says which images, for what the network draws itself."""
+        changed: Any = None
         if augment is not None:
-            images = augment(images, context.example_keys(f"augment {name}"))
+            moved = augment(images, context.example_keys(f"augment {name}"))
+            images, changed = moved if isinstance(moved, tuple) else (moved, None)
         keys = keys_of(discriminator, context.example_keys, f"{DISCRIMINATOR} {name}")
         outputs: Any
         outputs, sown = apply(discriminator, params, {"intermediates": {}}, images, **keys)
+        if changed is not None:
+            outputs = outputs[0], outputs[1] - changed
         return outputs, features_in(sown)
 
     def predicted(player: str, state: GanState, images: Array) -> Outputs:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from ganjax import data, optim
-from ganjax.augment import Augmentation, distort, flip_and_shift
+from ganjax.augment import Augmentation, distort_and_tell, flip_and_shift
 from ganjax.config import check_unused, setting
 from ganjax.data.labelled import FewLabels, Labelled, Unlabelled
 from ganjax.data.rotated import rotated
@@ -115,16 +116,24 @@ class SemiSupervisedRecipe:
     def compute_dtype(self) -> jnp.dtype:
         return jnp.dtype(self.dtype)
 
-    def _augment(self) -> Augmentation | None:
-        """What `shift`, `turn`, `stretch` and `elastic` ask for."""
-        parts: list[Augmentation] = []
-        if self.turn or self.stretch or self.elastic:
-            parts.append(distort(self.turn, self.stretch, self.elastic))
-        if self.shift:
-            parts.append(flip_and_shift(self.shift, flip=False))
-        if not parts:
+    def _augment(self, degrees: float | None = None) -> Augmentation | family.TargetAugmentation | None:
+        """What `shift`, `turn`, `stretch` and `elastic` ask for; with `degrees`, of which targets are shares,
+        it says how it changed them."""
+        distorts = bool(self.turn or self.stretch or self.elastic)
+        if not distorts and not self.shift:
             return None
-        return lambda images, keys: functools.reduce(lambda x, part: part(x, keys), parts, images)
+        distorted = distort_and_tell(self.turn, self.stretch, self.elastic) if distorts else None
+        shifted = flip_and_shift(self.shift, flip=False) if self.shift else None
+
+        def augment(images: jax.Array, keys: jax.Array) -> Any:
+            turned = None
+            if distorted is not None:
+                images, turned = distorted(images, keys)
+            if shifted is not None:
+                images = shifted(images, keys)
+            return images if degrees is None or turned is None else (images, turned[:, None] / degrees)
+
+        return augment
 
     def _second_differs(self) -> bool:
         """Whether a second prediction differs from the first without noise of the network's own."""
@@ -179,7 +188,7 @@ class SemiSupervisedRecipe:
         if self.shift >= min(source.image_shape[:2]):
             height, width = source.image_shape[:2]
             raise ValueError(f"--config.shift={self.shift}: expected less than the images' {height}x{width}")
-        for name in ("turn", "stretch", "elastic"):  # of which the latter two change angles too
+        for name in ("stretch", "elastic"):  # which change angles by as much as no one knows
             if degrees is not None and (value := getattr(self, name)):
                 raise ValueError(f"--config.{name}={value:g}: expected 0, as the angle is what is learned")
         num_classes, num_targets = len(names) if classify else 0, 0 if degrees is None else 1
@@ -207,7 +216,7 @@ class SemiSupervisedRecipe:
             generator_loss=self.generator_loss,
             unlabelled_weight=self.unlabelled_weight,
             regression_weight=regression_weight,
-            augment=self._augment(),
+            augment=self._augment(degrees),
             consistency_weight=self.consistency,
             consistency_average_from=self._average_from(),
             ema_decay=optim.ema_decay(self.ema_decay) if self.ema_decay else None,

@@ -254,6 +254,39 @@ def test_consistency_with_the_average_by_hand(num_classes, num_targets):
     assert float(values[0]) == float(values[1])
 
 
+def test_what_an_augmentation_does_to_targets_is_taken_off_what_is_predicted():
+    """Of images that stay what they are, each prediction has another amount taken off."""
+
+    def changed(images, keys):
+        return images, random.uniform(keys, (1,))
+
+    given = batch()
+    options = {
+        "num_classes": 0,
+        "num_targets": 1,
+        "regression_weight": 3.0,
+        "ema_decay": optim.ema_decay(0.9),
+    }
+    gan = made(**options, augment=changed, consistency_weight=2.0)
+    state, found = losses_of(gan, given)
+    context = Context(KEY, jnp.arange(4))
+    names = ("labelled", "unlabelled", "unlabelled again")
+    labelled, one, other = (np.asarray(changed(0, context.example_keys(f"augment {n}"))[1]) for n in names)
+    kernel = np.asarray(state.params["baseline"]["Dense_0"]["kernel"])
+    predicted = given["labelled"]["image"].reshape(4, 4) @ kernel[:, 1:]
+    squared = np.square(predicted - labelled - given["labelled"]["target"]).mean()
+    assert found["baseline"][0] == pytest.approx(3 * squared, rel=1e-5)
+    assert float(found["discriminator"][1]["labelled_squared_error"]) == pytest.approx(squared, rel=1e-5)
+    off = np.square(one - other).mean()
+    assert float(found["discriminator"][1]["inconsistency"]) == pytest.approx(off, rel=1e-5)
+    # The average's is of the image as it was, from which nothing is taken.
+    after = made(**options, augment=changed, consistency_weight=2.0, consistency_average_from=0).phases[1]
+    metrics = after.loss(state.params["discriminator"], state, given, context)[1].metrics
+    assert float(metrics["inconsistency"]) == pytest.approx(np.square(one).mean(), rel=1e-5)
+    plain = made(**options).sample(state, None, {"image": given["labelled"]["image"]})
+    np.testing.assert_allclose(plain["targets"], predicted, rtol=1e-4, atol=1e-6)
+
+
 def test_consistency_with_no_average():
     with pytest.raises(ValueError, match="consistency_average_from=3: expected an ema_decay"):
         made(consistency_average_from=3, consistency_weight=1.0)
