@@ -5,8 +5,9 @@
 
 MNIST's digits, each turned by an angle of its own in [-degrees, degrees], made as they are read. The
 discriminator of semi_supervised_mnist predicts the angle besides telling real from generated, by the same
-features; with `classify` it predicts the class too, from the same labelled digits. Beside it the same
-network learns from the labelled digits alone.
+features; with `classify` it predicts the class too, from the same labelled digits. In training digits are
+turned further, by up to `turn`, and their angles with them: of digits without a label two predictions must
+differ by just as much. Beside it the same network learns from the labelled digits alone, turned likewise.
 
     python run.py --workdir=runs/semi_supervised_rotation_mnist-seed0 --mode=classify --input=digits
 """
@@ -35,7 +36,7 @@ class Config(NoisyRecipe):
         2, "pixels by which all images are moved at random in training, either way; 0: not", minimum=0
     )
     turn: float = setting(
-        15.0,
+        30.0,
         "degrees by which they are turned at random, either way, and their angles with them; 0: not",
         minimum=0.0,
         maximum=45.0,
@@ -43,13 +44,8 @@ class Config(NoisyRecipe):
     consistency: float = setting(
         10.0, "weight of how two predictions for an unlabelled image differ; 0: off", minimum=0.0
     )
-    consistency_average_from: int | None = setting(
-        3000,
-        "step from which on the second of them is the averaged network's, without noise or moves; none: it "
-        "is always the network's own, under another draw",
-        minimum=0,
-        maximum=2**31 - 1,
-    )
+    input_noise: float = setting(0.1, "standard deviation on pixels, taken in [0, 1]", minimum=0.0)
+    noise: float = setting(0.1, "standard deviation on hidden activations", minimum=0.0)
 
 
 TINY = {"dataset": "random", "image_size": 8, "labels_per_class": 2, "batch_size": 8, "steps": 2}

@@ -97,6 +97,8 @@ class NoisyConvNet(nn.Module):
       targets: predicted numbers T.
       width: channels of the first convolution; the next two have twice as many, the last two four times.
       input_noise, noise: as of `NoisyMLP`.
+      pool: features are means over pixels; if not, the pixels one by one: for what hangs on where a stroke
+        is, as the angle of a whole does.
       dtype: for compute, up to the features.
     """
 
@@ -105,6 +107,7 @@ class NoisyConvNet(nn.Module):
     width: int = 32
     input_noise: float = 0.3
     noise: float = 0.5
+    pool: bool = True
     dtype: jnp.dtype | None = None
 
     @nn.compact
@@ -141,7 +144,8 @@ class NoisyConvNet(nn.Module):
             x = nn.relu(layer(x))
             if i + 1 < len(layers):
                 x = GaussianNoise(self.noise)(x, keys)
-        x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+        x = x.astype(jnp.float32)
+        x = jnp.mean(x, axis=(1, 2)) if self.pool else x.reshape(x.shape[0], -1)
         return _head(self, x, self.outputs, self.targets, lambda y: GaussianNoise(self.noise)(y, keys))
 
 

@@ -281,7 +281,7 @@ class NoisyRecipe(SemiSupervisedRecipe):
         noise = self.input_noise, self.noise
         if self.network == "dense":
             return NoisyMLP(outputs, targets, self.hidden, *noise, dtype=self.compute_dtype)
-        return NoisyConvNet(outputs, targets, self.width, *noise, dtype=self.compute_dtype)
+        return NoisyConvNet(outputs, targets, self.width, *noise, pool=not targets, dtype=self.compute_dtype)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -80,6 +80,20 @@ def test_noise_is_drawn_by_keys_alone():
     assert (drawn != logits(None)).any()
 
 
+def test_features_are_means_over_pixels_or_the_pixels():
+    images = np.linspace(-1, 1, 2 * 28 * 28, dtype=np.float32).reshape(2, 28, 28, 1)
+    found = {}
+    for pool in (True, False):
+        network = NoisyConvNet(2, 1, width=2, pool=pool)
+        variables = network.init(KEY, images[:1], train=True)
+        _, sown = network.apply(variables, images, train=True, mutable=["intermediates"])
+        (found[pool],) = sown["intermediates"]["features"]
+    assert found[True].shape == (2, 8)
+    pixels = found[False].reshape(2, 5 * 5, 8)
+    assert np.std(pixels, axis=1).max() > 1e-3
+    np.testing.assert_allclose(pixels.mean(1), found[True], rtol=1e-4, atol=1e-6)
+
+
 def test_images_that_are_too_small():
     with pytest.raises(ValueError, match="image_size 8x12: this network needs sides of at least 9"):
         jax.eval_shape(lambda: NoisyConvNet(2).init(KEY, jnp.zeros((1, 8, 12, 1)), train=True))

@@ -12,7 +12,7 @@ from ganjax.loop import abstract_state
 from ganjax.recipes import semi_supervised as recipe
 from tests.recipes.tiny import built
 
-STILL = {"shift": 0, "turn": 0.0, "stretch": 0.0}
+STILL = {"shift": 0, "turn": 0.0, "stretch": 0.0, "elastic": 0.0}
 QUIET = STILL | {"input_noise": 0.0, "noise": 0.0, "consistency_average_from": None}
 
 
@@ -124,10 +124,11 @@ def test_shift_and_consistency_reach_the_family(name, monkeypatch):
     assert len(centres) > 10  # of 25 places
     inner = {float(x) for x in images[0, 6:11, 6:11, 0].ravel()}
     assert centres <= inner  # by two pixels at most, and no mirror image
-    built(name, turn=10.0, stretch=0.2, shift=1, consistency=1.0, consistency_average_from=7)
+    moves = {"turn": 10.0, "stretch": 0.2, "shift": 1, "elastic": 0.5}
+    built(name, **moves, consistency=1.0, consistency_average_from=7)
     assert given["consistency_average_from"] == 7
     turned = np.asarray(given["augment"](images.repeat(40, 0), random.from_seeds(jax.numpy.arange(40))))
-    alone = augment.distort(10.0, 0.2)(images.repeat(40, 0), random.from_seeds(jax.numpy.arange(40)))
+    alone = augment.distort(10.0, 0.2, 0.5)(images.repeat(40, 0), random.from_seeds(jax.numpy.arange(40)))
     moved = [
         np.abs(np.asarray(one)[1:-1, 1:-1] - other[1:-1, 1:-1]).max()
         for one, other in zip(alone, turned, strict=True)
