@@ -13,7 +13,15 @@ from tests.doubles import compiled_fast
 
 __all__ = ["compiled_fast"]  # the fixture
 
-TINY = ("image_size=8", "batch_size=4", "steps=1", "hidden=4", "generator_hidden=4", "latent_size=2")
+TINY = (
+    "network=dense",
+    "image_size=8",
+    "batch_size=4",
+    "steps=1",
+    "hidden=4",
+    "generator_hidden=4",
+    "latent_size=2",
+)
 NAME = "semi_supervised_rotation_mnist"
 
 
@@ -88,7 +96,7 @@ def test_evaluate_has_the_network_on_the_labels_alone_beside_it(run, trained):
         (("--mode=train", "--config.classify=false", "--config.fake_class=explicit"), "expected implicit"),
         (("--mode=train", "--config.unlabelled_split=test"), "which is not trained on"),
         (("--mode=train", "--config.unlabelled_split=train+test[:50%]"), "no split 'train+test[:50%]'"),
-        (("--mode=train", "--config.width=3"), "width=3: expected 32, as it does nothing with network=dense"),
+        (("--mode=train", "--config.width=3"), "width=3: expected 16, as it does nothing with network=dense"),
         (
             ("--mode=train", "--config.baseline=false", "--config.baseline_steps=9"),
             "expected 3000, as it does nothing with",
@@ -116,7 +124,7 @@ def test_images_of_another_size(run, trained, tmp_path):
     np.savez(tmp_path / "wide.npz", image=digits)
     Image.fromarray(digits[0, ..., 0]).save(tmp_path / "wide.png")
     settings = [f"--config.{x}" for x in (*TINY, f"dataset={trained / 'set'}", "labels_per_class=3")]
-    settings[0] = "--config.image_size=none"
+    settings[1] = "--config.image_size=none"
     flags = (f"--experiment={NAME}", f"--workdir={tmp_path / 'run'}")
     assert run(*flags, "--parallel=none", *settings).code == 0
     for name in ("wide.npz", "wide.png"):
