@@ -25,7 +25,7 @@ from ganjax.nets.wasserstein import WassersteinCritic, WassersteinGenerator
 class Config(ImageRecipe):
     loss: str = loss_setting("wasserstein")
     batch_size: int = setting(32, "of the global batch", minimum=2, maximum=2**20)
-    steps: int = setting(100000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    steps: int = setting(80_000, "batches to train on", minimum=1, maximum=2**31 - 1)
     latent_size: int = setting(50, "entries of a latent", minimum=1, maximum=65_536)
     optimizer: Literal["adam", "rmsprop"] = setting("rmsprop", "of both players")
     generator_learning_rate: float = setting(5e-5, "of the generator", above=0.0)
