@@ -185,8 +185,12 @@ def distort(turn: float, stretch: float = 0.0, elastic: float = 0.0) -> Augmenta
 def distort_and_tell(
     turn: float, stretch: float = 0.0, elastic: float = 0.0
 ) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """`distort`, with the degrees [n] by which each image was turned, counterclockwise, beside the images:
-    for who predicts angles."""
+    """`distort`, whose arguments, errors and sources are these too, for who predicts angles.
+
+    Returns:
+      (images [n, H, W, C], PRNG keys [n]) -> images [n, H, W, C], and the degrees [n], in [-turn, turn], by
+      which each was turned, counterclockwise.
+    """
     if not 0 <= turn <= 45:
         raise ValueError(f"distort(turn={turn}): expected degrees from 0 to 45")
     if not stretch >= 0:
