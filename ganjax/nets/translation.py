@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ganjax.layers import BatchNorm, Conv, ConvTranspose, InstanceNorm
 from ganjax.nets.conditional import check_image_shape
-from ganjax.nets.parts import check_choice
+from ganjax.nets.parts import UpsampleConv, check_choice
 
 normal_kernel = nn.initializers.normal(0.02)
 
@@ -48,6 +48,10 @@ class ResidualGenerator(nn.Module):
       blocks: residual blocks.
       width: channels of the first convolution; twice as many at each halving.
       halvings: how often the size halves before the blocks.
+      upsampling: "transposed", as in the paper, 3x3; "nearest": every pixel twice, then a 3x3 convolution,
+        which leaves no checkerboard (Odena et al. 2016, "Deconvolution and checkerboard artifacts").
+      skip: the last convolution's output is added to the image, and cut off at -1 and 1, without the tanh
+        (Kupyn et al. 2018, "DeblurGAN", section 3). It begins with zeros, that is with the image as it is.
       dtype: for compute.
     """
 
@@ -55,6 +59,8 @@ class ResidualGenerator(nn.Module):
     blocks: int = 9
     width: int = 64
     halvings: int = 2
+    upsampling: str = "transposed"
+    skip: bool = False
     dtype: jnp.dtype | None = None
 
     @nn.compact
@@ -63,10 +69,16 @@ class ResidualGenerator(nn.Module):
 
         Raises:
           ValueError: sides that are no multiples of 2^halvings, or too small to be reflected: 4 pixels, or
-            twice 2^halvings with a block.
+            twice 2^halvings with a block; a skip from other channels than the output's.
         """
         del train  # it is the same in evaluation
         check_residual_shape(images.shape[1:3], self.halvings, self.blocks)
+        check_choice("upsampling", self.upsampling, ("transposed", "nearest"))
+        if self.skip and images.shape[-1] != self.channels:
+            raise ValueError(
+                f"skip: expected images of as many channels as the output, got {images.shape[-1]} and "
+                f"{self.channels}"
+            )
         conv = functools.partial(Conv, use_bias=False, kernel_init=normal_kernel, dtype=self.dtype)
 
         def normed(x: jax.Array) -> jax.Array:
@@ -79,19 +91,18 @@ class ResidualGenerator(nn.Module):
         for _ in range(self.blocks):
             y = nn.relu(normed(conv(x.shape[-1], (3, 3), padding="REFLECT")(x)))
             x = x + normed(conv(x.shape[-1], (3, 3), padding="REFLECT")(y))
+        shared = {"kernel_init": normal_kernel, "use_bias": False, "dtype": self.dtype}
         for stage in reversed(range(self.halvings)):
-            up = ConvTranspose(
-                self.width << stage,
-                (3, 3),
-                (2, 2),
-                padding=((1, 2), (1, 2)),
-                use_bias=False,
-                kernel_init=normal_kernel,
-                dtype=self.dtype,
+            up = (
+                UpsampleConv(self.width << stage, **shared)
+                if self.upsampling == "nearest"
+                else ConvTranspose(self.width << stage, (3, 3), (2, 2), padding=((1, 2), (1, 2)), **shared)
             )
             x = nn.relu(normed(up(x)))
-        last = Conv(self.channels, (7, 7), padding="REFLECT", kernel_init=normal_kernel, dtype=self.dtype)
-        return jnp.tanh(last(x).astype(jnp.float32))
+        first = nn.initializers.zeros_init() if self.skip else normal_kernel
+        last = Conv(self.channels, (7, 7), padding="REFLECT", kernel_init=first, dtype=self.dtype)
+        x = last(x).astype(jnp.float32)
+        return jnp.clip(images + x, -1, 1) if self.skip else jnp.tanh(x)
 
 
 def check_residual_shape(size: tuple[int, ...], halvings: int, blocks: int) -> None:

@@ -397,10 +397,21 @@ class CycleRecipe(TranslationRecipe):
     )
     blocks: int = setting(9, "residual blocks of a generator", minimum=0, maximum=1000)
     halvings: int = setting(2, "how often a generator halves images before them", minimum=0, maximum=8)
+    upsampling: Literal["transposed", "nearest"] = setting(
+        "transposed", "how generators enlarge: such convolutions, or every pixel twice and a convolution"
+    )
+    skip: bool = setting(
+        False, "generators add to the image instead of drawing it anew; both domains have as many channels"
+    )
     discriminator_norm: Literal["instance", "batch", "none"] = setting("instance", "in discriminators")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.skip and len(set(self.channels)) > 1:
+            a, b = self.channels
+            raise ValueError(f"--config.skip=true: expected as many channels of A as of B, got {a} and {b}")
+        if not self.halvings:
+            check_unused(self, "upsampling", "halvings=0")
         if not self.dataset and not self.domain_a:
             raise ValueError("--config.domain_a= and --config.domain_b= are missing, or --config.dataset=")
         if not self.cycle:
@@ -426,7 +437,13 @@ class CycleRecipe(TranslationRecipe):
         of = dict(zip("AB", self.channels, strict=True))
         generators = {
             direction_of(a, b): ResidualGenerator(
-                of[b], self.blocks, self.width, self.halvings, dtype=self.compute_dtype
+                of[b],
+                self.blocks,
+                self.width,
+                self.halvings,
+                self.upsampling,
+                self.skip,
+                dtype=self.compute_dtype,
             )
             for a, b in (("A", "B"), ("B", "A"))
         }

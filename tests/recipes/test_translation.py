@@ -47,6 +47,16 @@ from tests.recipes.tiny import built
             {"channels": "1,3"},
             "identity=0.5: expected 0 where the domains have 1 and 3",
         ),
+        (
+            "cyclegan_folders",
+            {"channels": "1,3", "identity": 0, "skip": True},
+            "skip=true: expected as many channels of A as of B, got 1 and 3",
+        ),
+        (
+            "cyclegan_folders",
+            {"halvings": 0, "upsampling": "nearest"},
+            "upsampling=nearest: expected transposed, as it does nothing with halvings=0",
+        ),
         ("cyclegan_folders", {"dataset": ""}, "are missing, or --config.dataset="),
     ],
 )
