@@ -16,7 +16,7 @@ import dataclasses
 from typing import Literal
 
 from ganjax import data
-from ganjax.config import setting
+from ganjax.config import check_unused, setting
 from ganjax.gan import Experiment
 from ganjax.recipes.semi_supervised import NoisyRecipe
 
@@ -27,7 +27,13 @@ class Config(NoisyRecipe):
     classify: bool = setting(
         True, "the class is learned too, and what is real is told by all classes' logits"
     )
-    regression_weight: float = setting(10.0, "of the angle's squared error, as a share of degrees", above=0.0)
+    regression_weight: float = setting(5.0, "of the angle's squared error, as a share of degrees", above=0.0)
+    prior: float = setting(
+        0.5,
+        "weight of the square of an unlabelled digit's angle, as a share of degrees: angles' mean is 0, "
+        "whatever the digit; 0: off",
+        minimum=0.0,
+    )
     network: Literal["dense", "convolutions"] = setting("convolutions", "the discriminator's layers")
     width: int = setting(16, "channels of its first convolution", minimum=1, maximum=65_536)
     steps: int = setting(12_000, "batches to train on", minimum=1, maximum=2**31 - 1)
@@ -42,10 +48,31 @@ class Config(NoisyRecipe):
         maximum=45.0,
     )
     consistency: float = setting(
-        10.0, "weight of how two predictions for an unlabelled image differ; 0: off", minimum=0.0
+        3.0, "weight of how two predictions of an unlabelled image's class differ; 0: off", minimum=0.0
     )
-    input_noise: float = setting(0.1, "standard deviation on pixels, taken in [0, 1]", minimum=0.0)
-    noise: float = setting(0.1, "standard deviation on hidden activations", minimum=0.0)
+    angle_consistency: float = setting(
+        50.0, "likewise, of its angle as a share of degrees; 0: off", minimum=0.0
+    )
+    angle_bound: float | None = setting(
+        6.0,
+        "degrees from which on a difference counts by its size instead of its square; none: never. Digits "
+        "that look the same after half a turn make some that are large",
+        above=0.0,
+    )
+    input_noise: float = setting(0.0, "standard deviation on pixels, taken in [0, 1]", minimum=0.0)
+    noise: float = setting(0.0, "standard deviation on hidden activations", minimum=0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.classify:
+            check_unused(self, "consistency", "classify=false")
+        if not self.angle_consistency:
+            check_unused(self, "angle_bound", "angle_consistency=0")
+        if not (self._second_differs() or self.input_noise or self.noise):
+            check_unused(self, "angle_consistency", "shift, turn, input_noise and noise of 0")
+
+    def _consistent(self) -> bool:
+        return bool(self.consistency or self.angle_consistency)
 
 
 TINY = {"dataset": "random", "image_size": 8, "labels_per_class": 2, "batch_size": 8, "steps": 2}
@@ -60,4 +87,7 @@ def build(config: Config, load=data.load) -> Experiment:
         degrees=config.degrees,
         classify=config.classify,
         regression_weight=config.regression_weight,
+        prior_weight=config.prior,
+        target_consistency_weight=config.angle_consistency,
+        target_consistency_bound=None if config.angle_bound is None else config.angle_bound / config.degrees,
     )

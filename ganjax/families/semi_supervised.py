@@ -72,8 +72,11 @@ def semi_supervised(
     generator_loss: Literal["feature_matching", "non_saturating"] = "feature_matching",
     unlabelled_weight: float = 1.0,
     regression_weight: float = 1.0,
+    prior_weight: float = 0.0,
     augment: Augmentation | TargetAugmentation | None = None,
     consistency_weight: float = 0.0,
+    target_consistency_weight: float | None = None,
+    target_consistency_bound: float | None = None,
     consistency_average_from: int | None = None,
     ema_decay: Callable[[Array], Array] | None = None,
     baseline: bool = True,
@@ -96,6 +99,11 @@ def semi_supervised(
         images (section 3.1); or "non_saturating", -log p(real).
       unlabelled_weight: of what the discriminator has to tell apart, beside the labels.
       regression_weight: of the mean squared error of the targets.
+      prior_weight: of the mean square of what is predicted of unlabelled images' targets, whose mean is to be
+        0 whatever else the images are like. By itself it makes all predictions small. With an `augment` that
+        changes targets, and consistency, which keeps differences of predictions as large as they are, it
+        takes off what images that are alike but for their targets have in common (for classes, Berthelot et
+        al. 2020, "ReMixMatch", ask that predictions be distributed as labels are). 0: off.
       augment: what every image goes through before a discriminator or the baseline learns from it, labelled,
         unlabelled or generated; predictions are of images as they are. Where it gives a pair, the second is
         by how much it changed the targets, [n, T]: so much is taken off what is predicted in training, which
@@ -105,6 +113,10 @@ def semi_supervised(
         its noise and of `augment`, the other its own again, under another draw; both learn (Wei et al. 2018,
         "Improving the improved training of Wasserstein GANs", section 3.2; without their second term, of
         features). 0: there is no other.
+      target_consistency_weight: that of the targets; None: the same.
+      target_consistency_bound: differences of targets above it count by their size, as those at it by their
+        square (Huber 1964): few that must be large, as where an augmentation turns what looks the same after
+        half a turn, do not outweigh the others. None: all by their square.
       consistency_average_from: from this step on the other is the averaged discriminator's, without noise, of
         the image as it is, and only the one learns (Tarvainen & Valpola 2017, "Mean teachers are better role
         models"; their teacher sees an augmented image too, from the first step on). None: never.
@@ -117,7 +129,7 @@ def semi_supervised(
       "probabilities" [n, K] that sum to 1, where there are classes, "targets" [n, T], where there are any,
       and the baseline's as "baseline_probabilities" and "baseline_targets".
     Raises:
-      ValueError: neither classes nor targets; an average that there is none of.
+      ValueError: neither classes nor targets; a prior or an average that there is nothing of.
     """
     if not num_classes and not num_targets:
         raise ValueError("semi_supervised: expected classes, targets or both; there is nothing to learn")
@@ -125,10 +137,14 @@ def semi_supervised(
         raise ValueError(
             f"generator_loss={generator_loss!r}: expected one of feature_matching, non_saturating"
         )
+    if prior_weight and not num_targets:
+        raise ValueError(f"prior_weight={prior_weight}: expected 0, as no targets are predicted")
     if consistency_average_from is not None and ema_decay is None:
         raise ValueError(
             f"consistency_average_from={consistency_average_from}: expected an ema_decay; nothing is averaged"
         )
+    for_targets = consistency_weight if target_consistency_weight is None else target_consistency_weight
+    consistent = bool((num_classes and consistency_weight) or (num_targets and for_targets))
     predictors = [DISCRIMINATOR, *([BASELINE] if baseline else [])]
 
     def draw(keys: Array) -> Array:
@@ -184,15 +200,18 @@ def semi_supervised(
             value += regression_weight * squared
         return value, metrics
 
-    def inconsistency(one: Outputs, other: Outputs) -> Array:
-        """How much predictions for the same images differ."""
-        off = jnp.zeros(())
+    def inconsistency(one: Outputs, other: Outputs) -> tuple[Array, Array]:
+        """How much predictions for the same images differ: weighted, and as it is."""
+        weighted = off = jnp.zeros(())
         if num_classes:
             shares = [jax.nn.softmax(logits[:, :num_classes], axis=1) for logits, _ in (one, other)]
-            off += jnp.mean(jnp.sum(jnp.square(shares[0] - shares[1]), axis=1))
+            squares = jnp.mean(jnp.sum(jnp.square(shares[0] - shares[1]), axis=1))
+            weighted, off = weighted + consistency_weight * squares, off + squares
         if num_targets:
-            off += jnp.mean(jnp.square(one[1] - other[1]))
-        return off
+            apart, bound = one[1] - other[1], target_consistency_bound
+            squares = jnp.square(apart) if bound is None else 2 * optax.huber_loss(apart, delta=bound)
+            weighted, off = weighted + for_targets * jnp.mean(squares), off + jnp.mean(squares)
+        return weighted, off
 
     def own_again(params: Tree, state: GanState, images: Array, context: Context) -> Outputs:
         del state
@@ -224,10 +243,13 @@ def semi_supervised(
             "real_fake_accuracy": 0.5 * (jnp.mean(real > 0) + jnp.mean(unreal < 0)),
         }
         value += unlabelled_weight * told_apart
-        if consistency_weight:
+        if prior_weight:
+            metrics["unlabelled_square"] = jnp.mean(jnp.square(of_real[1]))
+            value += prior_weight * metrics["unlabelled_square"]
+        if consistent:
             again = other(params, state, batch[UNLABELLED]["image"], context)
-            metrics["inconsistency"] = inconsistency(of_real, again)
-            value += consistency_weight * metrics["inconsistency"]
+            weighted, metrics["inconsistency"] = inconsistency(of_real, again)
+            value += weighted
         return value, Effects(metrics=metrics)
 
     def generators_loss(
@@ -279,7 +301,7 @@ def semi_supervised(
         return found
 
     discriminator_phases = [Phase(DISCRIMINATOR, discriminator_loss, stream="semi-supervised")]
-    if (start := consistency_average_from) is not None and consistency_weight:
+    if (start := consistency_average_from) is not None and consistent:
         # Two phases, for a branch within one is compiled into slow convolutions on CPUs.
         with_average = functools.partial(discriminator_loss, other=of_average)
         discriminator_phases = [

@@ -103,7 +103,7 @@ class SemiSupervisedRecipe:
     )
 
     def __post_init__(self) -> None:
-        if not self.consistency:
+        if not self._consistent():
             check_unused(self, "consistency_average_from", "consistency=0")
         if not self.ema_decay:
             check_unused(self, "consistency_average_from", "ema_decay=0")
@@ -135,6 +135,10 @@ class SemiSupervisedRecipe:
 
         return augment
 
+    def _consistent(self) -> bool:
+        """Whether predictions are asked to agree."""
+        return bool(self.consistency)
+
     def _second_differs(self) -> bool:
         """Whether a second prediction differs from the first without noise of the network's own."""
         return self._augment() is not None or self._average_from() is not None
@@ -155,7 +159,7 @@ class SemiSupervisedRecipe:
         *,
         degrees: float | None = None,
         classify: bool = True,
-        regression_weight: float = 1.0,
+        **of_targets: Any,
     ) -> Experiment:
         """An experiment of one stage.
 
@@ -165,7 +169,7 @@ class SemiSupervisedRecipe:
           discriminator: logits, targets -> network.
           degrees: images are turned by at most so much, and the angle is predicted; None: they are not.
           classify: classes are predicted.
-          regression_weight: of the angle's squared error, as a share of `degrees`.
+          of_targets: further arguments of the family's, for angles as a share of `degrees`.
         """
         sets = {
             split: self.load(load, split) for split in dict.fromkeys(("train", self.unlabelled_split, "test"))
@@ -215,13 +219,13 @@ class SemiSupervisedRecipe:
             num_targets=num_targets,
             generator_loss=self.generator_loss,
             unlabelled_weight=self.unlabelled_weight,
-            regression_weight=regression_weight,
             augment=self._augment(degrees),
             consistency_weight=self.consistency,
             consistency_average_from=self._average_from(),
             ema_decay=optim.ema_decay(self.ema_decay) if self.ema_decay else None,
             baseline=self.baseline,
             baseline_due=lambda step: step < for_baseline,
+            **of_targets,
         )
 
         @functools.cache

@@ -287,6 +287,54 @@ def test_what_an_augmentation_does_to_targets_is_taken_off_what_is_predicted():
     np.testing.assert_allclose(plain["targets"], predicted, rtol=1e-4, atol=1e-6)
 
 
+def test_the_prior_is_the_square_of_what_is_predicted_of_images_as_they_were():
+    """Of unlabelled images alone, with what an augmentation did to their targets taken off."""
+
+    def changed(images, keys):
+        return images, random.uniform(keys, (1,))
+
+    given = batch()
+    without, gan = (made(0, 1, augment=changed, prior_weight=weight) for weight in (0.0, 3.0))
+    state, found = losses_of(gan, given)
+    kernel = np.asarray(state.params["discriminator"]["Dense_0"]["kernel"])
+    keys = Context(KEY, jnp.arange(4)).example_keys("augment unlabelled")
+    predicted = given["unlabelled"]["image"].reshape(4, 4) @ kernel[:, 1:] - changed(0, keys)[1]
+    square = np.square(predicted).mean()
+    _, before = losses_of(without, given)
+    assert found["discriminator"][0] - before["discriminator"][0] == pytest.approx(3 * square, rel=1e-5)
+    assert float(found["discriminator"][1]["unlabelled_square"]) == pytest.approx(square, rel=1e-5)
+    assert found["baseline"] == before["baseline"]
+    assert found["generator"] == before["generator"]
+    with pytest.raises(ValueError, match=r"prior_weight=3\.0: expected 0, as no targets are predicted"):
+        made(3, 0, prior_weight=3.0)
+
+
+def test_differences_of_targets_have_a_weight_of_their_own_and_a_bound():
+    """By their square up to the bound, linear from there on, with one slope at it (Huber 1964)."""
+
+    def changed(images, keys):
+        return images, 2 * random.uniform(keys, (1,))  # differences on both sides of the bound
+
+    given = batch()
+    options = {"num_targets": 1, "augment": changed}
+    without = made(**options)
+    _, before = losses_of(without, given)
+    context = Context(KEY, jnp.arange(4))
+    names = ("unlabelled", "unlabelled again")
+    drawn = [np.asarray(changed(0, context.example_keys(f"augment {name}"))[1]) for name in names]
+    off = np.abs(drawn[0] - drawn[1])  # which is all that the predictions differ by; classes do not
+    assert 0 < (off > 0.5).mean() < 1
+    huber = np.where(off > 0.5, 2 * 0.5 * off - 0.25, off**2).mean()
+    for bound, expected in ((0.5, huber), (None, np.square(off).mean())):
+        weights = {"consistency_weight": 7.0, "target_consistency_weight": 2.0}
+        gan = made(**options, **weights, target_consistency_bound=bound)
+        value, metrics = losses_of(gan, given)[1]["discriminator"]
+        assert value - before["discriminator"][0] == pytest.approx(2 * expected, rel=1e-5)
+        assert float(metrics["inconsistency"]) == pytest.approx(expected, rel=1e-5)
+    none = made(**options, consistency_weight=0.0, target_consistency_weight=0.0)
+    assert losses_of(none, given)[1]["discriminator"] == before["discriminator"]
+
+
 def test_consistency_with_no_average():
     with pytest.raises(ValueError, match="consistency_average_from=3: expected an ema_decay"):
         made(consistency_average_from=3, consistency_weight=1.0)

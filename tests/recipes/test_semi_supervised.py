@@ -46,6 +46,21 @@ QUIET = STILL | {"input_noise": 0.0, "noise": 0.0, "consistency_average_from": N
             "elastic=1: expected 0, as the angle is what is learned",
         ),
         (
+            "semi_supervised_rotation_mnist",
+            {"angle_consistency": 0.0, "angle_bound": 9.0},
+            "angle_bound=9.0: expected 6.0, as it does nothing with angle_consistency=0",
+        ),
+        (
+            "semi_supervised_rotation_mnist",
+            {"classify": False, "consistency": 9.0},
+            "consistency=9.0: expected 3.0, as it does nothing with classify=false",
+        ),
+        (
+            "semi_supervised_rotation_mnist",
+            {"shift": 0, "turn": 0.0, "angle_consistency": 9.0},
+            "angle_consistency=9.0: expected 50.0, as it does nothing with shift, turn",
+        ),
+        (
             "semi_supervised_mnist",
             QUIET | {"consistency_average_from": 3000, "ema_decay": 0.0, "consistency": 1.0},
             "does nothing with shift, turn, stretch, elastic, input_noise",
@@ -141,4 +156,9 @@ def test_shift_and_consistency_reach_the_family(name, monkeypatch):
         told = augment.distort_and_tell(10.0)(images.repeat(40, 0), keys)[1]
         np.testing.assert_allclose(change, np.asarray(told)[:, None] / 50, rtol=1e-6)
         assert moved.shape == (40, 16, 16, 1)
+        built("semi_supervised_rotation_mnist", degrees=50.0, consistency=0, angle_bound=5.0, prior=2.0)
+        wanted = {"consistency_weight": 0, "target_consistency_weight": 50.0, "prior_weight": 2.0}
+        assert wanted | {"target_consistency_bound": 0.1} == {
+            name: given[name] for name in (*wanted, "target_consistency_bound")
+        }
         assert np.abs(change).max() > 0.1
