@@ -316,7 +316,7 @@ def test_differences_of_targets_have_a_weight_of_their_own_and_a_bound():
         return images, 2 * random.uniform(keys, (1,))  # differences on both sides of the bound
 
     given = batch()
-    options = {"num_targets": 1, "augment": changed}
+    options: dict[str, Any] = {"num_targets": 1, "augment": changed}
     without = made(**options)
     _, before = losses_of(without, given)
     context = Context(KEY, jnp.arange(4))
@@ -326,12 +326,13 @@ def test_differences_of_targets_have_a_weight_of_their_own_and_a_bound():
     assert 0 < (off > 0.5).mean() < 1
     huber = np.where(off > 0.5, 2 * 0.5 * off - 0.25, off**2).mean()
     for bound, expected in ((0.5, huber), (None, np.square(off).mean())):
-        weights = {"consistency_weight": 7.0, "target_consistency_weight": 2.0}
-        gan = made(**options, **weights, target_consistency_bound=bound)
+        options |= {"consistency_weight": 7.0, "target_consistency_weight": 2.0}
+        gan = made(**options, target_consistency_bound=bound)
         value, metrics = losses_of(gan, given)[1]["discriminator"]
         assert value - before["discriminator"][0] == pytest.approx(2 * expected, rel=1e-5)
         assert float(metrics["inconsistency"]) == pytest.approx(expected, rel=1e-5)
-    none = made(**options, consistency_weight=0.0, target_consistency_weight=0.0)
+    options |= {"consistency_weight": 0.0, "target_consistency_weight": 0.0}
+    none = made(**options)
     assert losses_of(none, given)[1]["discriminator"] == before["discriminator"]
 
 

@@ -75,12 +75,12 @@ def test_a_generator_that_adds_to_the_image():
     """It begins with the image itself, and is cut off; where it enlarges, all pixels are made alike."""
     images = jax.random.uniform(KEY, (2, 8, 12, 3), minval=-1.0)
     network = ResidualGenerator(3, blocks=1, width=2, upsampling="nearest", skip=True)
-    variables = network.init(KEY, images, train=True)
+    variables: Any = network.init(KEY, images, train=True)
     np.testing.assert_array_equal(network.apply(variables, images, train=False), images)
     last = variables["params"]["Conv_5"]  # first, two halvings, two of the block
     added = jnp.array([0.5, -0.5, 3.0])
     variables["params"]["Conv_5"] = last | {"bias": added}
-    answer = network.apply(variables, images, train=False)
+    answer: Any = network.apply(variables, images, train=False)
     np.testing.assert_allclose(answer, np.clip(np.asarray(images) + np.asarray(added), -1, 1), rtol=1e-6)
     with pytest.raises(ValueError, match="skip: expected images of as many channels as the output, got 1"):
         shapes(network, (8, 8, 1))
@@ -94,7 +94,7 @@ def test_nearest_upsampling_leaves_no_checkerboard():
     for upsampling in ("transposed", "nearest"):
         network = ResidualGenerator(1, blocks=0, width=2, halvings=1, upsampling=upsampling)
         form = jax.eval_shape(lambda: network.init(KEY, jnp.zeros((1, 48, 48, 1)), train=True))
-        answer = network.apply(random_variables(form), jnp.full((1, 48, 48, 1), 0.3), train=False)
+        answer: Any = network.apply(random_variables(form), jnp.full((1, 48, 48, 1), 0.3), train=False)
         inner = answer[0, 16:32, 16:32, 0]
         spread[upsampling] = float(jnp.max(inner) - jnp.min(inner))
     assert spread["nearest"] < 1e-5 < 1e-3 < spread["transposed"]
