@@ -21,23 +21,15 @@ What comes out of it classifies images:
 """
 
 import dataclasses
-from typing import Literal
 
 from ganjax import data
 from ganjax.config import setting
 from ganjax.gan import Experiment
-from ganjax.recipes.semi_supervised import NoisyRecipe
+from ganjax.recipes.semi_supervised import NoisyConvRecipe
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(NoisyRecipe):
-    network: Literal["dense", "convolutions"] = setting("convolutions", "the discriminator's layers")
-    width: int = setting(16, "channels of its first convolution", minimum=1, maximum=65_536)
-    steps: int = setting(12_000, "batches to train on", minimum=1, maximum=2**31 - 1)
-    generator_learning_rate: float | None = setting(2e-4, "of the generator; none: learning_rate", above=0.0)
-    shift: int = setting(
-        2, "pixels by which all images are moved at random in training, either way; 0: not", minimum=0
-    )
+class Config(NoisyConvRecipe):
     turn: float = setting(
         15.0, "degrees by which they are turned at random, either way; 0: not", minimum=0.0, maximum=45.0
     )

@@ -13,16 +13,15 @@ differ by just as much. Beside it the same network learns from the labelled digi
 """
 
 import dataclasses
-from typing import Literal
 
 from ganjax import data
 from ganjax.config import check_unused, setting
 from ganjax.gan import Experiment
-from ganjax.recipes.semi_supervised import NoisyRecipe
+from ganjax.recipes.semi_supervised import NoisyConvRecipe
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(NoisyRecipe):
+class Config(NoisyConvRecipe):
     degrees: float = setting(60.0, "the largest angle", above=0.0, maximum=90.0)
     classify: bool = setting(
         True, "the class is learned too, and what is real is told by all classes' logits"
@@ -33,13 +32,6 @@ class Config(NoisyRecipe):
         "weight of the square of an unlabelled digit's angle, as a share of degrees: angles' mean is 0, "
         "whatever the digit; 0: off",
         minimum=0.0,
-    )
-    network: Literal["dense", "convolutions"] = setting("convolutions", "the discriminator's layers")
-    width: int = setting(16, "channels of its first convolution", minimum=1, maximum=65_536)
-    steps: int = setting(12_000, "batches to train on", minimum=1, maximum=2**31 - 1)
-    generator_learning_rate: float | None = setting(2e-4, "of the generator; none: learning_rate", above=0.0)
-    shift: int = setting(
-        2, "pixels by which all images are moved at random in training, either way; 0: not", minimum=0
     )
     turn: float = setting(
         30.0,
@@ -70,9 +62,14 @@ class Config(NoisyRecipe):
             check_unused(self, "angle_bound", "angle_consistency=0")
         if not (self._second_differs() or self.input_noise or self.noise):
             check_unused(self, "angle_consistency", "shift, turn, input_noise and noise of 0")
+        if self.prior and not (self.turn and self.angle_consistency):
+            off = "angle_consistency=0" if self.turn else "turn=0"
+            raise ValueError(
+                f"--config.prior={self.prior:g}: expected 0 with {off}, as it would but make angles smaller"
+            )
 
     def _consistent(self) -> bool:
-        return bool(self.consistency or self.angle_consistency)
+        return bool(self.angle_consistency or (self.classify and self.consistency))
 
 
 TINY = {"dataset": "random", "image_size": 8, "labels_per_class": 2, "batch_size": 8, "steps": 2}

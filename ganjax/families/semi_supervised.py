@@ -129,7 +129,8 @@ def semi_supervised(
       "probabilities" [n, K] that sum to 1, where there are classes, "targets" [n, T], where there are any,
       and the baseline's as "baseline_probabilities" and "baseline_targets".
     Raises:
-      ValueError: neither classes nor targets; a prior or an average that there is nothing of.
+      ValueError: neither classes nor targets; a prior or an average that there is nothing of; a bound that
+        is not above 0.
     """
     if not num_classes and not num_targets:
         raise ValueError("semi_supervised: expected classes, targets or both; there is nothing to learn")
@@ -143,6 +144,8 @@ def semi_supervised(
         raise ValueError(
             f"consistency_average_from={consistency_average_from}: expected an ema_decay; nothing is averaged"
         )
+    if target_consistency_bound is not None and not target_consistency_bound > 0:
+        raise ValueError(f"target_consistency_bound={target_consistency_bound}: expected above 0, or None")
     for_targets = consistency_weight if target_consistency_weight is None else target_consistency_weight
     consistent = bool((num_classes and consistency_weight) or (num_targets and for_targets))
     predictors = [DISCRIMINATOR, *([BASELINE] if baseline else [])]

@@ -51,7 +51,7 @@ class ResidualGenerator(nn.Module):
       upsampling: "transposed", as in the paper, 3x3; "nearest": every pixel twice, then a 3x3 convolution,
         which leaves no checkerboard (Odena et al. 2016, "Deconvolution and checkerboard artifacts").
       skip: the last convolution's output is added to the image, and cut off at -1 and 1, without the tanh
-        (Kupyn et al. 2018, "DeblurGAN", section 3). It begins with zeros, that is with the image as it is.
+        (Kupyn et al. 2018, "DeblurGAN"). It begins with zeros, that is with the image as it is.
       dtype: for compute.
     """
 

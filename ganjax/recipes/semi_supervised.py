@@ -289,6 +289,19 @@ class NoisyRecipe(SemiSupervisedRecipe):
 
 
 @dataclasses.dataclass(frozen=True)
+class NoisyConvRecipe(NoisyRecipe):
+    """`NoisyRecipe` of a small network of convolutions, with a slow generator, on images that are moved."""
+
+    network: Literal["dense", "convolutions"] = setting("convolutions", "the discriminator's layers")
+    width: int = setting(16, "channels of its first convolution", minimum=1, maximum=65_536)
+    steps: int = setting(12_000, "batches to train on", minimum=1, maximum=2**31 - 1)
+    generator_learning_rate: float | None = setting(2e-4, "of the generator; none: learning_rate", above=0.0)
+    shift: int = setting(
+        2, "pixels by which all images are moved at random in training, either way; 0: not", minimum=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class ConvRecipe(SemiSupervisedRecipe):
     """Of images in colour: convolutions with weight normalisation and dropout, and DCGAN's generator."""
 

@@ -332,6 +332,8 @@ def test_differences_of_targets_have_a_weight_of_their_own_and_a_bound():
         assert value - before["discriminator"][0] == pytest.approx(2 * expected, rel=1e-5)
         assert float(metrics["inconsistency"]) == pytest.approx(expected, rel=1e-5)
     options |= {"consistency_weight": 0.0, "target_consistency_weight": 0.0}
+    with pytest.raises(ValueError, match="target_consistency_bound=0: expected above 0"):
+        made(**options, target_consistency_bound=0)
     none = made(**options)
     assert losses_of(none, given)[1]["discriminator"] == before["discriminator"]
 

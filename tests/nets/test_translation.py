@@ -72,11 +72,19 @@ def test_the_papers_residual_generator():
 
 
 def test_a_generator_that_adds_to_the_image():
-    """It begins with the image itself, and is cut off; where it enlarges, all pixels are made alike."""
+    """It begins with the image itself, what it adds is cut off at -1 and 1, and from its first step on it
+    learns."""
     images = jax.random.uniform(KEY, (2, 8, 12, 3), minval=-1.0)
     network = ResidualGenerator(3, blocks=1, width=2, upsampling="nearest", skip=True)
     variables: Any = network.init(KEY, images, train=True)
     np.testing.assert_array_equal(network.apply(variables, images, train=False), images)
+
+    def energy(variables):
+        answer: Any = network.apply(variables, images / 2, train=True)
+        return jnp.sum(jnp.square(answer))
+
+    grads: Any = jax.grad(energy)(variables)
+    assert np.abs(grads["params"]["Conv_5"]["kernel"]).max() > 1e-3
     last = variables["params"]["Conv_5"]  # first, two halvings, two of the block
     added = jnp.array([0.5, -0.5, 3.0])
     variables["params"]["Conv_5"] = last | {"bias": added}

@@ -57,6 +57,21 @@ QUIET = STILL | {"input_noise": 0.0, "noise": 0.0, "consistency_average_from": N
         ),
         (
             "semi_supervised_rotation_mnist",
+            {"turn": 0.0},
+            "prior=0.5: expected 0 with turn=0, as it would but make angles smaller",
+        ),
+        (
+            "semi_supervised_rotation_mnist",
+            {"angle_consistency": 0.0, "prior": 1.0},
+            "prior=1: expected 0 with angle_consistency=0",
+        ),
+        (
+            "semi_supervised_rotation_mnist",
+            {"classify": False, "angle_consistency": 0.0, "prior": 0.0, "consistency_average_from": 9},
+            "consistency_average_from=9: expected None, as it does nothing",
+        ),
+        (
+            "semi_supervised_rotation_mnist",
             {"shift": 0, "turn": 0.0, "angle_consistency": 9.0},
             "angle_consistency=9.0: expected 50.0, as it does nothing with shift, turn",
         ),

@@ -1,6 +1,7 @@
 """What the experiments that translate refuse, and what they make of data; nothing is compiled."""
 
 import importlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from ganjax import config, data, loop
 from ganjax.errors import UsageError
 from ganjax.gan import Context
+from ganjax.recipes import translation as recipe
 from ganjax.recipes.translation import stages_for
 from tests.recipes.tiny import built
 
@@ -63,6 +65,22 @@ from tests.recipes.tiny import built
 def test_what_does_not_fit(name, changes, message):
     with pytest.raises(ValueError, match=message):
         loop.abstract_state(built(name, **changes), 0)
+
+
+def test_how_generators_of_cyclegan_enlarge_and_begin(monkeypatch):
+    for upsampling, layer in (("transposed", "ConvTranspose_0"), ("nearest", "UpsampleConv_0")):
+        generators = loop.abstract_state(built("cyclegan_folders", upsampling=upsampling), 0).params[
+            "generators"
+        ]
+        assert all(layer in generators[direction] for direction in ("AtoB", "BtoA"))
+    made: list[Any] = []
+    residual = recipe.ResidualGenerator
+    monkeypatch.setattr(
+        recipe, "ResidualGenerator", lambda *a, **k: made.append(residual(*a, **k)) or made[-1]
+    )
+    for skip in (False, True):
+        built("cyclegan_folders", skip=skip)
+    assert [network.skip for network in made] == [False, False, True, True]
 
 
 def test_directions_and_channels():
