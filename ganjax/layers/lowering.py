@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ganjax.layers.boundary import apart
+from ganjax.layers.boundary import apart, settled
 from ganjax.layers.channels import outer_products
 from ganjax.layers.winograd import (
     best_tiles,
@@ -76,6 +76,15 @@ class Geometry(NamedTuple):
         return all(kernel % stride == 0 for kernel, stride in zip(self.kernel, self.strides, strict=True))
 
     @property
+    def completed(self) -> "Geometry":
+        """The same with taps of zeros at the kernel's ends, so that the strides divide it."""
+        down, across = (-size % stride for size, stride in zip(self.kernel, self.strides, strict=True))
+        (rows, columns), ((top, bottom), (left, right)) = self.kernel, self.pads
+        return self._replace(
+            kernel=(rows + down, columns + across), pads=((top, bottom + down), (left, right + across))
+        )
+
+    @property
     def taps(self) -> tuple[int, int]:
         """Taps along each axis once the strides are channels."""
         return self.kernel[0] // self.strides[0], self.kernel[1] // self.strides[1]
@@ -100,7 +109,15 @@ def input_gradient(g: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.A
     """
     taps, strides = geometry.taps, geometry.strides
     if not geometry.divides:
-        return _phases(g, kernel, geometry)
+        whole, (channels, features) = geometry.completed, kernel.shape[2:]
+        depth = strides[0] * strides[1] * channels
+        # Around a small image too much would be computed that is cut off.
+        if max(g.shape[1:3]) > 8 and _winograd_tiles(g.shape[0], g.shape[1:3], whole.taps, depth, features):
+            (down, across), (rows, columns) = whole.kernel, geometry.kernel
+            kernel = jnp.pad(kernel, ((0, down - rows), (0, across - columns), (0, 0), (0, 0)))
+            return input_gradient(g, kernel, whole)
+        return _phases(settled(g), kernel, geometry)
+    g = settled(g)
     if strides == (1, 1):
         # Only what is not cut off again. Overlapping three taps' data, as below, takes longer.
         (top, bottom), (left, right) = geometry.pads
@@ -135,6 +152,7 @@ def turned(kernel: jax.Array) -> jax.Array:
 def kernel_gradient(x: jax.Array, g: jax.Array, geometry: Geometry) -> jax.Array:
     """The gradient with respect to the kernel [KH, KW, C, F], from x and the gradient with respect to y."""
     channels, features = x.shape[3], g.shape[3]
+    g = settled(g)
     if geometry.divides:
         gradient = _correlate_kernel_gradient(_blocks(x, geometry), g)
         return _depth_to_kernel(gradient, geometry.strides, channels)

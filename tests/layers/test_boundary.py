@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ganjax.layers.boundary import apart
+from ganjax.layers.boundary import apart, settled
 from tests.layers.arrays import images
 
 
@@ -35,6 +35,19 @@ def test_no_fusion_crosses_it_in_either_direction_of_differentiation():
         return jax.linear_transpose(linear, x)(g)[0]
 
     assert computations(adjoint, x[:, 1:]).count("call") == 1
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="looks at what XLA:CPU compiles")
+def test_what_is_settled_is_computed_once():
+    x = images(1, 4, 4, 3)
+
+    def of_both(x):
+        y = settled(2 * jnp.sin(x))
+        return jnp.cumsum(y, 1), y[:, ::-1]
+
+    text = jax.jit(of_both).lower(x).compile().as_text() or ""
+    assert text.count(" sine(") == 1
+    assert jnp.allclose(of_both(x)[1], 2 * jnp.sin(x)[:, ::-1])
 
 
 def test_values_and_transformations_are_the_functions_own():

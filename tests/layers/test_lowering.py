@@ -153,6 +153,13 @@ CASES = {
         ((1, 1), (1, 1)),
         [{"winograd_conv"}, {"winograd_input_gradient"}, {"winograd_kernel_gradient"}],
     ),
+    "Winograd for the input's gradient alone, by taps of zeros": (
+        (8, 24, 23, 24),
+        (3, 3, 24, 128),
+        (2, 2),
+        ((1, 0), (1, 1)),
+        [{"_as_it_is"}, {"winograd_input_gradient"}, {"_as_it_is"}],
+    ),
     "Winograd for the gradients alone": (
         (16, 19, 18, 32),
         (4, 4, 32, 128),
