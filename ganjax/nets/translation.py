@@ -37,11 +37,11 @@ def image_norm(
 
 
 class ResidualGenerator(nn.Module):
-    """Image -> 7x7 convolution, two of stride 2, `blocks` residual blocks, two transposed, 7x7 -> tanh.
+    """Image -> 7x7 convolution, two of stride 2, `blocks` residual blocks, two upsampling, 7x7 -> tanh.
 
-    In the paper's names c7s1-64, d128, d256, R256 times 6 (128 pixels) or 9 (256), u128, u64, c7s1-3. The
-    convolutions of stride 1 see the image's reflection beyond its border; every one but the last has
-    instance normalisation without parameters, and ReLU.
+    In the paper's names c7s1-64, d128, d256, R256 times 6 (128 pixels) or 9 (256), u128, u64, c7s1-3. The 7x7
+    convolutions and those of the blocks see the image's reflection beyond its border, the others zeros; every
+    one but the last has instance normalisation without parameters, and ReLU.
 
     Attributes:
       channels: of the output.
@@ -50,8 +50,9 @@ class ResidualGenerator(nn.Module):
       halvings: how often the size halves before the blocks.
       upsampling: "transposed", as in the paper, 3x3; "nearest": every pixel twice, then a 3x3 convolution,
         which leaves no checkerboard (Odena et al. 2016, "Deconvolution and checkerboard artifacts").
-      skip: the last convolution's output is added to the image, and cut off at -1 and 1, without the tanh
-        (Kupyn et al. 2018, "DeblurGAN"). It begins with zeros, that is with the image as it is.
+      skip: the last convolution's output is added to the image, and cut off at -1 and 1 (Kupyn et al. 2018,
+        "DeblurGAN"), here without their tanh (see `cut_off`). It begins with zeros, that is with the image as
+        it is.
       dtype: for compute.
     """
 
@@ -102,7 +103,32 @@ class ResidualGenerator(nn.Module):
         first = nn.initializers.zeros_init() if self.skip else normal_kernel
         last = Conv(self.channels, (7, 7), padding="REFLECT", kernel_init=first, dtype=self.dtype)
         x = last(x).astype(jnp.float32)
-        return jnp.clip(images + x, -1, 1) if self.skip else jnp.tanh(x)
+        return cut_off(images + x) if self.skip else jnp.tanh(x)
+
+
+@jax.custom_vjp
+def cut_off(x: jax.Array) -> jax.Array:
+    """x cut off at -1 and 1, with a gradient beyond them too, where a step against it leads back.
+
+    By a clip's own gradient a pixel that is white, and by however little more than white, would stay so: no
+    loss could darken it, and of drawings on white that is half of all pixels.
+
+    Args:
+      x: of any shape. It has derivatives in reverse mode only.
+    """
+    return jnp.clip(x, -1, 1)
+
+
+def _cut_off_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return cut_off(x), x
+
+
+def _cut_off_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    outwards = ((x > 1) & (gradient < 0)) | ((x < -1) & (gradient > 0))
+    return (jnp.where(outwards, 0, gradient),)
+
+
+cut_off.defvjp(_cut_off_forward, _cut_off_backward)
 
 
 def check_residual_shape(size: tuple[int, ...], halvings: int, blocks: int) -> None:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ganjax.nets.translation import PATCHES, PatchDiscriminator, ResidualGenerator
+from ganjax.nets.translation import PATCHES, PatchDiscriminator, ResidualGenerator, cut_off
 from ganjax.nets.unet import UNet
 from tests.nets.networks import FAST, KEY, random_variables, run, size
 
@@ -96,16 +96,37 @@ def test_a_generator_that_adds_to_the_image():
         shapes(ResidualGenerator(3, blocks=1, upsampling="bilinear"), (8, 8, 3))
 
 
+def test_what_is_cut_off_can_come_back():
+    """The gradient of a clip but for what is beyond and wants to come back: white can become darker."""
+    x = jnp.array([-1.5, -1.5, -1.0, 0.25, 1.0, 1.5, 1.5])
+    gradient = jnp.array([2.0, -2.0, 3.0, 4.0, -3.0, 2.0, -2.0])
+    value, back = jax.vjp(cut_off, x)
+    np.testing.assert_array_equal(value, [-1, -1, -1, 0.25, 1, 1, 1])
+    np.testing.assert_array_equal(back(gradient)[0], [0, -2, 3, 4, -3, 2, 0])
+    white = jnp.ones((1, 8, 8, 1))
+    network = ResidualGenerator(1, blocks=0, width=2, skip=True)
+    variables: Any = network.init(KEY, white, train=True)
+    last = variables["params"]["Conv_3"]  # first, two halvings
+    variables["params"]["Conv_3"] = last | {"bias": jnp.array([0.01])}
+
+    def brightness(variables):
+        answer: Any = network.apply(variables, white, train=True)
+        return jnp.mean(answer)
+
+    assert jax.grad(brightness)(variables)["params"]["Conv_3"]["bias"][0] == pytest.approx(1.0)
+
+
 def test_nearest_upsampling_leaves_no_checkerboard():
-    """Of a constant image it makes a constant one, away from the border; transposed convolutions do not."""
+    """Of halves of one value each it makes such, away from borders; transposed convolutions do not."""
     spread = {}
     for upsampling in ("transposed", "nearest"):
         network = ResidualGenerator(1, blocks=0, width=2, halvings=1, upsampling=upsampling)
-        form = jax.eval_shape(lambda: network.init(KEY, jnp.zeros((1, 48, 48, 1)), train=True))
-        answer: Any = network.apply(random_variables(form), jnp.full((1, 48, 48, 1), 0.3), train=False)
+        form = jax.eval_shape(lambda: network.init(KEY, jnp.zeros((1, 48, 96, 1)), train=True))
+        halves = jnp.full((1, 48, 96, 1), 0.5).at[:, :, :48].set(-0.5)
+        answer: Any = network.apply(random_variables(form), halves, train=False)
         inner = answer[0, 16:32, 16:32, 0]
         spread[upsampling] = float(jnp.max(inner) - jnp.min(inner))
-    assert spread["nearest"] < 1e-5 < 1e-3 < spread["transposed"]
+    assert spread["nearest"] < 1e-5 < 1e-2 < spread["transposed"]
 
 
 def test_the_papers_unet():
