@@ -32,6 +32,7 @@ class Config(NoisyConvRecipe):
         "weight of the square of an unlabelled digit's angle, as a share of degrees: angles' mean is 0, "
         "whatever the digit; 0: off",
         minimum=0.0,
+        recorded=True,
     )
     turn: float = setting(
         30.0,
@@ -43,13 +44,14 @@ class Config(NoisyConvRecipe):
         3.0, "weight of how two predictions of an unlabelled image's class differ; 0: off", minimum=0.0
     )
     angle_consistency: float = setting(
-        50.0, "likewise, of its angle as a share of degrees; 0: off", minimum=0.0
+        50.0, "likewise, of its angle as a share of degrees; 0: off", minimum=0.0, recorded=True
     )
     angle_bound: float | None = setting(
         6.0,
         "degrees from which on a difference counts by its size instead of its square; none: never. Digits "
         "that look the same after half a turn make some that are large",
         above=0.0,
+        recorded=True,
     )
     input_noise: float = setting(0.0, "standard deviation on pixels, taken in [0, 1]", minimum=0.0)
     noise: float = setting(0.0, "standard deviation on hidden activations", minimum=0.0)
@@ -61,15 +63,18 @@ class Config(NoisyConvRecipe):
         if not self.angle_consistency:
             check_unused(self, "angle_bound", "angle_consistency=0")
         if not (self._second_differs() or self.input_noise or self.noise):
-            check_unused(self, "angle_consistency", "shift, turn, input_noise and noise of 0")
+            for name in ("angle_consistency", "angle_bound"):
+                check_unused(self, name, "shift, turn, input_noise and noise of 0")
         if self.prior and not (self.turn and self.angle_consistency):
             off = "angle_consistency=0" if self.turn else "turn=0"
             raise ValueError(
                 f"--config.prior={self.prior:g}: expected 0 with {off}, as it would but make angles smaller"
             )
 
-    def _consistent(self) -> bool:
-        return bool(self.angle_consistency or (self.classify and self.consistency))
+    def _inconsistent(self) -> str:
+        if self.angle_consistency or (self.classify and self.consistency):
+            return ""
+        return "angle_consistency=0 and " + ("consistency=0" if self.classify else "classify=false")
 
 
 TINY = {"dataset": "random", "image_size": 8, "labels_per_class": 2, "batch_size": 8, "steps": 2}

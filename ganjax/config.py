@@ -38,6 +38,7 @@ class _Limits(NamedTuple):
     below: float | None = None
     choices: tuple[Any, ...] | None = None
     finite: bool = True
+    recorded: bool = False
 
 
 def setting(
@@ -50,6 +51,7 @@ def setting(
     below: float | None = None,
     choices: Sequence[Any] | None = None,
     finite: bool = True,
+    recorded: bool = False,
 ) -> Any:
     """A dataclass field with an explanation and limits. Plain fields do as well where there are none.
 
@@ -64,10 +66,11 @@ def setting(
       below: a value that must not be reached.
       choices: the only values.
       finite: False admits NaN and infinities to a float.
+      recorded: a new setting whose default is not what runs from before it did: `from_json` refuses their
+        configs, which lack it.
     """
-    limits = _Limits(
-        help, minimum, maximum, above, below, None if choices is None else tuple(choices), finite
-    )
+    allowed = None if choices is None else tuple(choices)
+    limits = _Limits(help, minimum, maximum, above, below, allowed, finite, recorded)
     return dataclasses.field(default=default, metadata={"ganjax": limits})
 
 
@@ -452,7 +455,7 @@ def from_json(config_class: type[C], values: Mapping[str, Any]) -> C:
 
     Raises:
       UsageError: `values` has a key that `config_class` does not know (another version's), lacks one that has
-        no default, or a value is of another type or out of range.
+        no default or is `recorded`, or a value is of another type or out of range.
     """
     fields = _fields(config_class)
     for key in values:
@@ -464,6 +467,11 @@ def from_json(config_class: type[C], values: Mapping[str, Any]) -> C:
     for name, field in fields.items():
         if name not in values and field.default is dataclasses.MISSING:
             raise UsageError(f"config.{name} is missing, and has no default")
+        if name not in values and field.limits.recorded:
+            raise UsageError(
+                f"config.{name} is missing: the config is from before that setting, whose default "
+                f"{field.default} would change what the run learns; begin another run"
+            )
     converted = {
         name: _convert(f"config.{name}", _nonfinite(value, fields[name]), fields[name], text=False)
         for name, value in values.items()

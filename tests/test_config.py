@@ -263,6 +263,14 @@ def test_from_json_across_versions():
     with pytest.raises(UsageError, match=r"config\.needed is missing"):
         settings.from_json(Needy, {})
 
+    @dataclasses.dataclass(frozen=True)
+    class Changed:
+        prior: float = setting(0.5, recorded=True)
+
+    assert settings.from_json(Changed, {"prior": 0.5}) == Changed()
+    with pytest.raises(UsageError, match=r"config\.prior is missing.*whose default 0\.5 would.*another run"):
+        settings.from_json(Changed, {})
+
 
 def test_differences():
     a = {"experiment": "cgan", "seed": 0, "config": {"steps": 2500, "old": 1.5, "flip": True, "size": [1, 2]}}

@@ -112,8 +112,8 @@ def semi_supervised(
         probabilities, summed over the classes, and of the targets. One is the discriminator's under a draw of
         its noise and of `augment`, the other its own again, under another draw; both learn (Wei et al. 2018,
         "Improving the improved training of Wasserstein GANs", section 3.2; without their second term, of
-        features). 0: there is no other.
-      target_consistency_weight: that of the targets; None: the same.
+        features).
+      target_consistency_weight: that of the targets; None: the same. Where both are 0, there is no other.
       target_consistency_bound: differences of targets above it count by their size, as those at it by their
         square (Huber 1964): few that must be large, as where an augmentation turns what looks the same after
         half a turn, do not outweigh the others. None: all by their square.
@@ -129,8 +129,8 @@ def semi_supervised(
       "probabilities" [n, K] that sum to 1, where there are classes, "targets" [n, T], where there are any,
       and the baseline's as "baseline_probabilities" and "baseline_targets".
     Raises:
-      ValueError: neither classes nor targets; a prior or an average that there is nothing of; a bound that
-        is not above 0.
+      ValueError: neither classes nor targets; a prior, an average or a weight or bound of targets that there
+        is nothing of; a bound that is not above 0.
     """
     if not num_classes and not num_targets:
         raise ValueError("semi_supervised: expected classes, targets or both; there is nothing to learn")
@@ -138,8 +138,15 @@ def semi_supervised(
         raise ValueError(
             f"generator_loss={generator_loss!r}: expected one of feature_matching, non_saturating"
         )
-    if prior_weight and not num_targets:
-        raise ValueError(f"prior_weight={prior_weight}: expected 0, as no targets are predicted")
+    if not num_targets:
+        of_targets = {
+            "prior_weight": (prior_weight, 0.0),
+            "target_consistency_weight": (target_consistency_weight, None),
+            "target_consistency_bound": (target_consistency_bound, None),
+        }
+        for name, (value, off) in of_targets.items():
+            if value != off:
+                raise ValueError(f"{name}={value}: expected {off}, as no targets are predicted")
     if consistency_average_from is not None and ema_decay is None:
         raise ValueError(
             f"consistency_average_from={consistency_average_from}: expected an ema_decay; nothing is averaged"
@@ -204,7 +211,7 @@ def semi_supervised(
         return value, metrics
 
     def inconsistency(one: Outputs, other: Outputs) -> tuple[Array, Array]:
-        """How much predictions for the same images differ: weighted, and as it is."""
+        """How much predictions for the same images differ: weighted, and bounded but without weights."""
         weighted = off = jnp.zeros(())
         if num_classes:
             shares = [jax.nn.softmax(logits[:, :num_classes], axis=1) for logits, _ in (one, other)]

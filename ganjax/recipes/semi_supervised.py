@@ -103,8 +103,8 @@ class SemiSupervisedRecipe:
     )
 
     def __post_init__(self) -> None:
-        if not self._consistent():
-            check_unused(self, "consistency_average_from", "consistency=0")
+        if off := self._inconsistent():
+            check_unused(self, "consistency_average_from", off)
         if not self.ema_decay:
             check_unused(self, "consistency_average_from", "ema_decay=0")
         if self.schedule == "constant":
@@ -135,9 +135,9 @@ class SemiSupervisedRecipe:
 
         return augment
 
-    def _consistent(self) -> bool:
-        """Whether predictions are asked to agree."""
-        return bool(self.consistency)
+    def _inconsistent(self) -> str:
+        """The settings by which no predictions are asked to agree; "" where they are."""
+        return "" if self.consistency else "consistency=0"
 
     def _second_differs(self) -> bool:
         """Whether a second prediction differs from the first without noise of the network's own."""

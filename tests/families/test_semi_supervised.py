@@ -305,8 +305,10 @@ def test_the_prior_is_the_square_of_what_is_predicted_of_images_as_they_were():
     assert float(found["discriminator"][1]["unlabelled_square"]) == pytest.approx(square, rel=1e-5)
     assert found["baseline"] == before["baseline"]
     assert found["generator"] == before["generator"]
-    with pytest.raises(ValueError, match=r"prior_weight=3\.0: expected 0, as no targets are predicted"):
-        made(3, 0, prior_weight=3.0)
+    for name in ("prior_weight", "target_consistency_weight", "target_consistency_bound"):
+        words = rf"{name}=3\.0: expected (0\.0|None), as no targets are predicted"
+        with pytest.raises(ValueError, match=words):
+            made(3, 0, **{name: 3.0})
 
 
 def test_differences_of_targets_have_a_weight_of_their_own_and_a_bound():
@@ -331,6 +333,11 @@ def test_differences_of_targets_have_a_weight_of_their_own_and_a_bound():
         value, metrics = losses_of(gan, given)[1]["discriminator"]
         assert value - before["discriminator"][0] == pytest.approx(2 * expected, rel=1e-5)
         assert float(metrics["inconsistency"]) == pytest.approx(expected, rel=1e-5)
+    alone = made(**options | {"consistency_weight": 0.0})
+    value, _ = losses_of(alone, given)[1]["discriminator"]
+    assert value - before["discriminator"][0] == pytest.approx(2 * expected, rel=1e-5)
+    later = made(**options | {"consistency_weight": 0.0}, consistency_average_from=3, ema_decay=0.9)
+    assert len(later.phases) == len(alone.phases) + 1
     options |= {"consistency_weight": 0.0, "target_consistency_weight": 0.0}
     with pytest.raises(ValueError, match="target_consistency_bound=0: expected above 0"):
         made(**options, target_consistency_bound=0)

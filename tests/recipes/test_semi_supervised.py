@@ -68,7 +68,12 @@ QUIET = STILL | {"input_noise": 0.0, "noise": 0.0, "consistency_average_from": N
         (
             "semi_supervised_rotation_mnist",
             {"classify": False, "angle_consistency": 0.0, "prior": 0.0, "consistency_average_from": 9},
-            "consistency_average_from=9: expected None, as it does nothing",
+            "expected None, as it does nothing with angle_consistency=0 and classify=false",
+        ),
+        (
+            "semi_supervised_rotation_mnist",
+            {"shift": 0, "turn": 0.0, "prior": 0.0, "angle_bound": 9.0},
+            "angle_bound=9.0: expected 6.0, as it does nothing with shift, turn",
         ),
         (
             "semi_supervised_rotation_mnist",
