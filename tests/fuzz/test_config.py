@@ -96,10 +96,15 @@ def stored_settings(case: tuple[type, dict[str, Any]], folder: pathlib.Path) -> 
     """Settings as a config.json may have them."""
     del folder
     kind, given = case
+    asked_for = dict.fromkeys(
+        field.name
+        for field in dataclasses.fields(kind)
+        if (limits := field.metadata.get("ganjax")) is not None and limits.recorded
+    )
     try:
         found = config.from_json(kind, given)
     except UsageError as error:
-        names_one_of(error, given)
+        names_one_of(error, {**asked_for, **given})
     else:
         is_kept_by_json(found)
 
