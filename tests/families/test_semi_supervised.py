@@ -333,12 +333,13 @@ def test_differences_of_targets_have_a_weight_of_their_own_and_a_bound():
         value, metrics = losses_of(gan, given)[1]["discriminator"]
         assert value - before["discriminator"][0] == pytest.approx(2 * expected, rel=1e-5)
         assert float(metrics["inconsistency"]) == pytest.approx(expected, rel=1e-5)
-    alone = made(**options | {"consistency_weight": 0.0})
+    options |= {"consistency_weight": 0.0}
+    alone = made(**options)
     value, _ = losses_of(alone, given)[1]["discriminator"]
     assert value - before["discriminator"][0] == pytest.approx(2 * expected, rel=1e-5)
-    later = made(**options | {"consistency_weight": 0.0}, consistency_average_from=3, ema_decay=0.9)
+    later = made(**options, consistency_average_from=3, ema_decay=0.9)
     assert len(later.phases) == len(alone.phases) + 1
-    options |= {"consistency_weight": 0.0, "target_consistency_weight": 0.0}
+    options |= {"target_consistency_weight": 0.0}
     with pytest.raises(ValueError, match="target_consistency_bound=0: expected above 0"):
         made(**options, target_consistency_bound=0)
     none = made(**options)
