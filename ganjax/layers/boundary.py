@@ -33,5 +33,8 @@ def settled(x: jax.Array) -> jax.Array:
     """x, computed once and written to memory, whatever uses it.
 
     A gradient goes to two convolutions and a sum, each of which would compute again what it comes from.
+
+    Args:
+      x: of any shape and type.
     """
     return apart(lambda x: x, x)

@@ -8,8 +8,9 @@ functions,
 and the derivatives of each are the other two. So each is written here in the form that runs best, and
 `ganjax.layers.conv` tells JAX how they belong together. All in plain XLA, which on a CPU is good at matrix
 products and contiguous slices, and bad at strided, dilated and very narrow convolutions and at their
-gradients. A stride that divides the kernel becomes channels (space to depth); two or three taps go through
-Winograd's products; few channels through patches and one matrix product.
+gradients. A stride that divides the kernel becomes channels (space to depth), which for the input's gradient
+taps of zeros can make it; two or three taps go through Winograd's products; few channels through patches and
+one matrix product. What comes in as a gradient is computed once for both (`settled`).
 """
 
 import itertools

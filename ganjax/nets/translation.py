@@ -115,6 +115,8 @@ def cut_off(x: jax.Array) -> jax.Array:
 
     Args:
       x: of any shape. It has derivatives in reverse mode only.
+    Returns:
+      of x's shape, in [-1, 1].
     """
     return jnp.clip(x, -1, 1)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from hypothesis import strategies as st
@@ -70,9 +71,9 @@ def is_kept_by_json(found: Any) -> None:
     assert config.describe(type(found))
 
 
-def names_one_of(error: UsageError, given: dict[str, Any]) -> None:
+def names_one_of(error: UsageError, settings: Iterable[str]) -> None:
     text = str(error)
-    assert any(f"config.{key[:50]}" in text for key in given), text
+    assert any(f"config.{key[:50]}" in text for key in settings), text
     assert len(text) < 2000, len(text)
 
 
@@ -96,15 +97,12 @@ def stored_settings(case: tuple[type, dict[str, Any]], folder: pathlib.Path) -> 
     """Settings as a config.json may have them."""
     del folder
     kind, given = case
-    asked_for = dict.fromkeys(
-        field.name
-        for field in dataclasses.fields(kind)
-        if (limits := field.metadata.get("ganjax")) is not None and limits.recorded
-    )
+    limits = {field.name: field.metadata.get("ganjax") for field in dataclasses.fields(kind)}
+    recorded = [name for name, limit in limits.items() if limit and limit.recorded]
     try:
         found = config.from_json(kind, given)
     except UsageError as error:
-        names_one_of(error, {**asked_for, **given})
+        names_one_of(error, [*given, *recorded])
     else:
         is_kept_by_json(found)
 

@@ -216,6 +216,17 @@ def test_conv_takes_the_cpus_form_for_float32_only(taken):
         assert ("stablehlo.convolution" in text) == (dtype == jnp.bfloat16)
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="looks at what XLA:CPU compiles")
+def test_what_comes_in_as_a_gradient_is_computed_once():
+    x, kernel = images(2, 6, 5, 3), images(3, 3, 3, 4, seed=1)
+
+    def loss(x, kernel):
+        return jnp.sum(jnp.cos(conv(x, kernel)))
+
+    program = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x, kernel).compile()
+    assert (program.as_text() or "").count(" sine(") == 1
+
+
 def test_an_unknown_batch_counts_as_a_large_one():
     (batch,) = export.symbolic_shape("b")
     x = jax.ShapeDtypeStruct((batch, 16, 16, 64), jnp.float32)
